@@ -1,0 +1,266 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Reason is one word for why something is as it is: a finding's, a slot's, a waiting node's or a condition's. Every one
+// is listed here and has a section in docs/runbook.md under its own name; tests hold both to that.
+// +kubebuilder:validation:MaxLength=63
+type Reason string
+
+// Reasons of findings that are well, of any check.
+const (
+	// AsWanted: the check found what the role wants.
+	AsWanted Reason = "AsWanted"
+	// SwitchedOff: the chart switched the check off.
+	SwitchedOff Reason = "SwitchedOff"
+	// NotOnThisRole: the check has nothing to say about a node of this role.
+	NotOnThisRole Reason = "NotOnThisRole"
+)
+
+// Reasons of the check Conflist.
+const (
+	// ConflistWrongCNI: another CNI than the role wants gives the next pod its network.
+	ConflistWrongCNI Reason = "ConflistWrongCNI"
+	// ConflistForeignFirst: a file of neither CNI sorts first.
+	ConflistForeignFirst Reason = "ConflistForeignFirst"
+	// ConflistBroken: the first file cannot be loaded, so the node has no network for new pods.
+	ConflistBroken Reason = "ConflistBroken"
+	// ConflistNone: the directory is missing or holds no configuration.
+	ConflistNone Reason = "ConflistNone"
+	// ConflistUnreadable: the directory cannot be read, or changed during every attempt.
+	ConflistUnreadable Reason = "ConflistUnreadable"
+	// ConflistLeftovers: the right file wins, but others lie behind it.
+	ConflistLeftovers Reason = "ConflistLeftovers"
+	// ConflistSharedWindow: in install mode Shared, Cilium wins on a Legacy node, as that mode has it.
+	ConflistSharedWindow Reason = "ConflistSharedWindow"
+	// ConflistChained: Cilium is chained behind the VPC CNI, which this migration does not move.
+	ConflistChained Reason = "ConflistChained"
+)
+
+// Reasons of the check TunnelDevice.
+const (
+	// TunnelMissing: there is no cilium_vxlan.
+	TunnelMissing Reason = "TunnelMissing"
+	// TunnelDown: cilium_vxlan, cilium_host or cilium_net is not up.
+	TunnelDown Reason = "TunnelDown"
+	// TunnelWrongKind: cilium_vxlan is not a collect-metadata VXLAN device.
+	TunnelWrongKind Reason = "TunnelWrongKind"
+	// TunnelWrongPort: cilium_vxlan listens on another port than the Cutover says.
+	TunnelWrongPort Reason = "TunnelWrongPort"
+	// TunnelPortTaken: another VXLAN device holds the tunnel's port.
+	TunnelPortTaken Reason = "TunnelPortTaken"
+	// TunnelWrongMTU: cilium_vxlan's MTU is not that of the underlay.
+	TunnelWrongMTU Reason = "TunnelWrongMTU"
+)
+
+// Reasons of the check Programs.
+const (
+	// ProgramMissing: a program that this mode needs is not attached.
+	ProgramMissing Reason = "ProgramMissing"
+)
+
+// Reasons of the check OverlayMaps.
+const (
+	// MapMissing: a map that must be pinned is not.
+	MapMissing Reason = "MapMissing"
+	// MapLayoutUnknown: a pinned map has a layout of no release that is known here.
+	MapLayoutUnknown Reason = "MapLayoutUnknown"
+	// MapUnreadable: a pinned map cannot be opened or read.
+	MapUnreadable Reason = "MapUnreadable"
+	// EndpointWrong: a local pod does not decode to a real interface and MAC of this node.
+	EndpointWrong Reason = "EndpointWrong"
+	// EndpointMissing: a local pod has no entry in the endpoint map.
+	EndpointMissing Reason = "EndpointMissing"
+	// PeerMissing: a peer's pod CIDR has no tunnel entry.
+	PeerMissing Reason = "PeerMissing"
+	// PeerWrongEndpoint: a peer's pod CIDR leads to another node.
+	PeerWrongEndpoint Reason = "PeerWrongEndpoint"
+	// PeersUnknown: the CiliumNode objects could not be read.
+	PeersUnknown Reason = "PeersUnknown"
+	// NothingToProve: there is no local endpoint or no peer by which the maps could be proved.
+	NothingToProve Reason = "NothingToProve"
+)
+
+// Reasons of the check CiliumAlive.
+const (
+	// CiliumStopped: the liveness that Cilium's agent writes every second is old.
+	CiliumStopped Reason = "CiliumStopped"
+	// CiliumLivenessUnreadable: the liveness could not be read.
+	CiliumLivenessUnreadable Reason = "CiliumLivenessUnreadable"
+)
+
+// Reasons of the check OverlayRoutes.
+const (
+	// RouteMissing: a peer's pod CIDR has no route into the tunnel.
+	RouteMissing Reason = "RouteMissing"
+	// RouteElsewhere: a peer's pod CIDR is routed past the tunnel.
+	RouteElsewhere Reason = "RouteElsewhere"
+	// RouteWithoutMTU: a route into the tunnel does not carry the tunnel's MTU.
+	RouteWithoutMTU Reason = "RouteWithoutMTU"
+)
+
+// Reasons of the check MTU.
+const (
+	// MTUNoRoom: the routes leave less room than the encapsulation needs, so packets are cut.
+	MTUNoRoom Reason = "MTUNoRoom"
+	// MTUWasteful: the routes leave more room than the encapsulation needs.
+	MTUWasteful Reason = "MTUWasteful"
+	// MTUUnknown: there is no route or device to read the MTU from.
+	MTUUnknown Reason = "MTUUnknown"
+)
+
+// Reasons of the check PodAddresses.
+const (
+	// PodOutsideOverlay: a pod of an Overlay node has no address of this node's slice.
+	PodOutsideOverlay Reason = "PodOutsideOverlay"
+	// PodInOverlay: a pod of a Legacy node has an overlay address already.
+	PodInOverlay Reason = "PodInOverlay"
+	// PodsUnknown: the pods of this node could not be listed.
+	PodsUnknown Reason = "PodsUnknown"
+	// PodsPending: a pod has no address yet.
+	PodsPending Reason = "PodsPending"
+	// SliceUnknown: this node's slice of the overlay is not known.
+	SliceUnknown Reason = "SliceUnknown"
+	// PodsShared: in install mode Shared, pods of both networks live on a Legacy node, as that mode has it.
+	PodsShared Reason = "PodsShared"
+)
+
+// Reasons of the check LegacyResidue.
+const (
+	// LegacyRunning: the VPC CNI's pod runs on this node.
+	LegacyRunning Reason = "LegacyRunning"
+	// LegacyRules: the VPC CNI's routing rules are on this node.
+	LegacyRules Reason = "LegacyRules"
+	// LegacyUnknown: rules or pods could not be read.
+	LegacyUnknown Reason = "LegacyUnknown"
+)
+
+// Reasons of the check Kernel.
+const (
+	// KernelTooOld: Cilium 1.18 needs 5.10.
+	KernelTooOld Reason = "KernelTooOld"
+	// KernelUnknown: the release could not be read or parsed.
+	KernelUnknown Reason = "KernelUnknown"
+)
+
+// Reasons for which a node waits for a slot.
+const (
+	// NoAnswer: the node's agent has not answered the challenge yet.
+	NoAnswer Reason = "NoAnswer"
+	// AnswerRefused: the answer is of another node, boot, role or question.
+	AnswerRefused Reason = "AnswerRefused"
+	// NodeNotSafe: the agent's findings do not allow a drain.
+	NodeNotSafe Reason = "NodeNotSafe"
+	// NodeNotReady: the node is NotReady; a node that is out of service already is not drained.
+	NodeNotReady Reason = "NodeNotReady"
+	// CordonedByOthers: somebody else has cordoned the node.
+	CordonedByOthers Reason = "CordonedByOthers"
+	// OptedOut: a person keeps the node out of the roll.
+	OptedOut Reason = "OptedOut"
+	// SlotsTaken: rollout.maxConcurrent is reached.
+	SlotsTaken Reason = "SlotsTaken"
+	// ZoneSlotsTaken: rollout.maxConcurrentPerZone is reached.
+	ZoneSlotsTaken Reason = "ZoneSlotsTaken"
+	// TooManyUnavailable: rollout.maxUnavailable is reached.
+	TooManyUnavailable Reason = "TooManyUnavailable"
+	// CanaryRunning: a canary is on its way.
+	CanaryRunning Reason = "CanaryRunning"
+	// OutsideWindow: no window is open.
+	OutsideWindow Reason = "OutsideWindow"
+	// CoordinatorLast: the coordinator's own node comes last.
+	CoordinatorLast Reason = "CoordinatorLast"
+	// MixedFirst: Mixed nodes come first.
+	MixedFirst Reason = "MixedFirst"
+)
+
+// Reasons for which a slot waits.
+const (
+	// Cordoning: the cordon is being written.
+	Cordoning Reason = "Cordoning"
+	// Deregistering: load balancers finish with the node.
+	Deregistering Reason = "Deregistering"
+	// Evicting: pods are leaving.
+	Evicting Reason = "Evicting"
+	// EvictionBlocked: a PodDisruptionBudget does not allow an eviction.
+	EvictionBlocked Reason = "EvictionBlocked"
+	// EvictionRefused: the API server refuses an eviction for another reason.
+	EvictionRefused Reason = "EvictionRefused"
+	// DrainImpossible: pods that the drain options do not allow to be deleted are on the node.
+	DrainImpossible Reason = "DrainImpossible"
+	// VolumesAttached: volumes are still attached to the node.
+	VolumesAttached Reason = "VolumesAttached"
+	// AwaitingReplacement: the node was asked to be replaced and is still there.
+	AwaitingReplacement Reason = "AwaitingReplacement"
+	// AwaitingNode: no node that the slot could claim has joined.
+	AwaitingNode Reason = "AwaitingNode"
+	// ReplacementElsewhere: a node joined, but in another zone or group.
+	ReplacementElsewhere Reason = "ReplacementElsewhere"
+	// ReplacementNotReady: the replacement has joined and is not Ready.
+	ReplacementNotReady Reason = "ReplacementNotReady"
+	// ReplacementUnhealthy: the agent on the replacement does not answer Pass.
+	ReplacementUnhealthy Reason = "ReplacementUnhealthy"
+	// Soaking: the replacement must stay healthy for a while.
+	Soaking Reason = "Soaking"
+	// FenceOpen: the fence is not intact, so nothing may be drained.
+	FenceOpen Reason = "FenceOpen"
+	// CordonChanged: our cordon is no longer as we made it.
+	CordonChanged Reason = "CordonChanged"
+	// WriteRefused: the API server refused a write of ours.
+	WriteRefused Reason = "WriteRefused"
+)
+
+// Reasons of conditions of a Cutover.
+const (
+	// AwaitingApproval: the next phase is not in spec.approvedPhases.
+	AwaitingApproval Reason = "AwaitingApproval"
+	// Progressing: the phase goes on.
+	Progressing Reason = "Progressing"
+	// Paused: spec.state is Paused.
+	Paused Reason = "Paused"
+	// Aborted: spec.state is Aborted.
+	Aborted Reason = "Aborted"
+	// BudgetSpent: as many slots are held as rollout.failureBudget allows.
+	BudgetSpent Reason = "BudgetSpent"
+	// WithinBudget: fewer slots are held than rollout.failureBudget allows.
+	WithinBudget Reason = "WithinBudget"
+	// CutoverComplete: nothing is left to do.
+	CutoverComplete Reason = "CutoverComplete"
+	// NotStalled: nothing needs a person.
+	NotStalled Reason = "NotStalled"
+	// CanaryTooLarge: rollout.canary is larger than the number of selected nodes.
+	CanaryTooLarge Reason = "CanaryTooLarge"
+	// WindowInvalid: a window names a time zone that is not known.
+	WindowInvalid Reason = "WindowInvalid"
+	// SelectorInvalid: spec.nodes.selector cannot be parsed.
+	SelectorInvalid Reason = "SelectorInvalid"
+	// CiliumMissing: Cilium's DaemonSet is missing or not rolled out.
+	CiliumMissing Reason = "CiliumMissing"
+	// LegacySettings: the VPC CNI lacks the settings without which Services break in the hybrid window. Also the name of the
+	// gate that a waiver names.
+	LegacySettings Reason = "LegacySettings"
+	// CiliumStripsRules: Cilium would remove the VPC CNI's iptables rules. Also the name of the gate that a waiver names.
+	CiliumStripsRules Reason = "CiliumStripsRules"
+	// FenceBuilding: the fence is being put up.
+	FenceBuilding Reason = "FenceBuilding"
+	// FenceComplete: label, selector and CiliumNodeConfig are as they must be.
+	FenceComplete Reason = "FenceComplete"
+	// FenceNotYet: the phase FenceLegacy has not been reached.
+	FenceNotYet Reason = "FenceNotYet"
+	// FenceLabelLost: a Legacy node does not carry the fence label.
+	FenceLabelLost Reason = "FenceLabelLost"
+	// FenceSelectorLost: the VPC CNI's DaemonSet is not bound to the fence label.
+	FenceSelectorLost Reason = "FenceSelectorLost"
+	// FenceConfigLost: the CiliumNodeConfig is missing or changed.
+	FenceConfigLost Reason = "FenceConfigLost"
+	// FenceRollingOut: the VPC CNI's DaemonSet is rolling out.
+	FenceRollingOut Reason = "FenceRollingOut"
+	// LegacyStillRuns: a node still runs the VPC CNI.
+	LegacyStillRuns Reason = "LegacyStillRuns"
+	// NodesNotReady: a node is NotReady, so what runs there cannot be told.
+	NodesNotReady Reason = "NodesNotReady"
+	// NodesLeft: nodes that are to be rolled are left.
+	NodesLeft Reason = "NodesLeft"
+	// Unproven: a report that the phase's end needs is missing or does not pass.
+	Unproven Reason = "Unproven"
+)
