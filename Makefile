@@ -1,0 +1,72 @@
+# Copyright The cni-cutover Authors
+# SPDX-License-Identifier: Apache-2.0
+
+# `make help` lists the targets. The work is done by the scripts in tools/; this is their index.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Go may be installed and not on root's PATH.
+export PATH := $(PATH):/usr/local/go/bin
+export GOFLAGS += -buildvcs=false
+
+VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMANDS := $(notdir $(wildcard cmd/*))
+ROOT := if [ "$$(id -u)" -ne 0 ]; then echo "$@: needs root, you are $$(id -un); run: sudo make $@" >&2; exit 1; fi
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: $(COMMANDS) ## Build the programs in cmd/ as static binaries into bin/
+
+# Always handed to go, which knows better than timestamps whether there is anything to do.
+.PHONY: $(COMMANDS)
+$(COMMANDS):
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/$@ ./cmd/$@
+
+.PHONY: generate
+generate: ## Derive deep copies and CRDs from the types in api/
+	tools/generate
+
+.PHONY: tools
+tools: ## Build the pinned tools (helm, controller-gen, golangci-lint) into bin/
+	tools/install
+
+.PHONY: images
+images: build ## Build the container images into bin/images/ (TAG=dev)
+	tools/images
+
+.PHONY: lab
+lab: ## Build the laboratory: Kubernetes, CNI plugins, stand-ins
+	lab/build
+
+.PHONY: test
+test: ## Everything that has to hold, as root: lint, unit, kernel, chart, end to end
+	@tools/test
+
+.PHONY: race
+race: ## The unit tests again, with the race detector (not the lab)
+	@$(ROOT)
+	go test -race -p 2 -count=1 $$(go list ./... | grep -v /lab/)
+
+.PHONY: demo
+demo: images lab ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, KEEP=1)
+	@$(ROOT)
+	tools/install helm
+	bin/lab demo --mode=$(or $(MODE),secondary) $(if $(KEEP),--keep)
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	@$(ROOT)
+	go test -p 1 -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz test for a minute (FUZZTIME=1m)
+	tools/fuzz $(or $(FUZZTIME),1m)
+
+.PHONY: clean
+clean: ## Remove what was built and cached here
+	rm -rf bin .cache
