@@ -1,0 +1,182 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+const (
+	// challengeTTL is how long an answer is worth anything. Long enough for an agent that restarts to answer, short enough
+	// that a node is not drained on what was true a coffee ago.
+	challengeTTL = 2 * time.Minute
+	// answerGrace is how long an agent may take before a missing answer is reported as one. Agents answer within
+	// milliseconds; reporting every one of those as a wait would write the ledger for nothing.
+	answerGrace = 10 * time.Second
+)
+
+// answer is what a node's agent says to one question, as the coordinator judges it.
+type answer struct {
+	// safe is a Pass, or a Warn that rollout.holdOn does not name, of every required check.
+	safe bool
+	// fresh is true for a few seconds after a question was asked: no answer is no news yet.
+	fresh   bool
+	reason  v1alpha1.Reason
+	message string
+}
+
+// question is what is asked of a node. An answer counts only if the question was asked at or after After.
+type question struct {
+	Purpose v1alpha1.Purpose
+	Role    v1alpha1.Role
+	After   time.Time
+}
+
+// requiredChecks returns the checks that decide about a question. A waiver drops a check until its date; nothing else
+// does, the chart's switches included.
+func requiredChecks(q question, waivers []v1alpha1.Waiver, now time.Time) []v1alpha1.CheckName {
+	checks := []v1alpha1.CheckName{
+		v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
+		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckKernel,
+	}
+	switch q.Role {
+	case v1alpha1.RoleMixed:
+		// A Mixed node is drained because of what Conflist and PodAddresses say of it; they cannot keep it from that.
+	case v1alpha1.RoleOverlay:
+		checks = append(checks, v1alpha1.CheckConflist, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue)
+	default:
+		checks = append(checks, v1alpha1.CheckConflist, v1alpha1.CheckPodAddresses)
+	}
+	checks = slices.DeleteFunc(checks, func(c v1alpha1.CheckName) bool { return waived(waivers, string(c), now) })
+	slices.Sort(checks)
+	return checks
+}
+
+// waived says whether a waiver for a gate or check is in force.
+func waived(waivers []v1alpha1.Waiver, check string, now time.Time) bool {
+	return slices.ContainsFunc(waivers, func(x v1alpha1.Waiver) bool {
+		return x.Check == check && now.Before(x.Until.Time)
+	})
+}
+
+// newChallenge words a question for a node.
+func (d *decider) newChallenge(n Node, q question) v1alpha1.Challenge {
+	return v1alpha1.Challenge{
+		ID:             fmt.Sprintf("%s-%x", d.w.Term, d.w.Now.UnixMicro()),
+		NodeUID:        n.UID,
+		Role:           q.Role,
+		Purpose:        q.Purpose,
+		ExpiresAt:      metav1.NewMicroTime(d.w.Now.Add(challengeTTL)),
+		RequiredChecks: requiredChecks(q, d.spec.Waivers, d.w.Now),
+	}
+}
+
+// asked says whether the node's outstanding challenge is this question, asked in this term and still worth an answer.
+func (d *decider) asked(n Node, q question) bool {
+	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil {
+		return false
+	}
+	c := n.Cutover.Spec.Challenge
+	issued := c.ExpiresAt.Add(-challengeTTL)
+	return strings.HasPrefix(c.ID, d.w.Term+"-") &&
+		c.NodeUID == n.UID && c.Role == q.Role && c.Purpose == q.Purpose &&
+		!issued.Before(q.After.Truncate(time.Microsecond)) && d.w.Now.Before(c.ExpiresAt.Time) &&
+		slices.Equal(c.RequiredChecks, requiredChecks(q, d.spec.Waivers, d.w.Now))
+}
+
+// ask judges the answer to a question, and asks it if it is not outstanding and act is true.
+func (d *decider) ask(n Node, q question, act bool) answer {
+	if !d.asked(n, q) {
+		if act && n.Cutover != nil {
+			d.act(Ask{Node: n.Name, Challenge: d.newChallenge(n, q)})
+		}
+		return answer{fresh: true, reason: v1alpha1.NoAnswer, message: "the agent on " + n.Name + " has not answered yet"}
+	}
+	c := n.Cutover.Spec.Challenge
+	d.wakeAt(c.ExpiresAt.Time)
+	a := judge(n, d.spec.Rollout.HoldOn)
+	if a.reason == v1alpha1.NoAnswer {
+		until := c.ExpiresAt.Add(answerGrace - challengeTTL)
+		a.fresh = d.w.Now.Before(until)
+		d.wakeAt(until)
+	}
+	return a
+}
+
+// judge judges a node's report against the challenge on the same object. Whatever is missing, empty, of another node, of
+// another boot or of another role is Unknown, and Unknown is never safe. The caller has checked the challenge itself.
+func judge(n Node, holdOn []string) answer {
+	c, s := n.Cutover.Spec.Challenge, &n.Cutover.Status
+	refuse := func(format string, args ...any) answer {
+		return answer{reason: v1alpha1.AnswerRefused, message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case s.ChallengeID != c.ID:
+		return answer{reason: v1alpha1.NoAnswer, message: "the agent on " + n.Name + " has not answered; look at its pod and its log"}
+	case s.NodeUID != n.UID:
+		return refuse("the answer is of node UID %q, but %s has UID %q; another node had this name", s.NodeUID, n.Name, n.UID)
+	case n.BootID == "" || s.BootID != n.BootID:
+		return refuse("the answer is of boot %q, but %s runs boot %q; the node has restarted since", s.BootID, n.Name, n.BootID)
+	case s.JudgedRole != c.Role || s.AgentVersion == "":
+		return refuse("the answer judges %s as %q by agent %q, but was asked about %q", n.Name, s.JudgedRole, s.AgentVersion, c.Role)
+	case c.Purpose == v1alpha1.PurposeDrain && s.Role != c.Role:
+		return refuse("%s was taken for %s, but its host shows %s", n.Name, c.Role, s.Role)
+	}
+	return judgeFindings(c.RequiredChecks, s.Findings, holdOn)
+}
+
+// judgeFindings computes the verdict over the required checks; the report's own verdict is not asked.
+func judgeFindings(required []v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn []string) answer {
+	if len(required) == 0 {
+		return answer{reason: v1alpha1.NodeNotSafe, message: "no check is required, which proves nothing; take waivers off the Cutover"}
+	}
+	worst, rank := answer{safe: true, reason: v1alpha1.AsWanted}, 0
+	for _, check := range required {
+		a, r := judgeFinding(check, findings, holdOn)
+		if r > rank {
+			worst, rank = a, r
+		}
+	}
+	return worst
+}
+
+// judgeFinding judges one check: 0 for Pass, 1 for a Warn that holds nothing, 2 for what could not be told, 3 for Fail.
+func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn []string) (answer, int) {
+	i := slices.IndexFunc(findings, func(f v1alpha1.Finding) bool { return f.Check == check })
+	if i < 0 {
+		return answer{reason: v1alpha1.NodeNotSafe, message: fmt.Sprintf("%s: the answer holds no such finding; is the agent older than the coordinator?", check)}, 2
+	}
+	f := findings[i]
+	said := answer{reason: v1alpha1.NodeNotSafe, message: clip(fmt.Sprintf("%s: %s (%s): %s", check, f.Verdict, f.Reason, f.Message))}
+	switch f.Verdict {
+	case v1alpha1.VerdictPass:
+		return answer{safe: true, reason: v1alpha1.AsWanted}, 0
+	case v1alpha1.VerdictWarn:
+		if slices.Contains(holdOn, string(f.Reason)) {
+			return said, 3
+		}
+		said.safe = true
+		return said, 1
+	case v1alpha1.VerdictFail:
+		return said, 3
+	default:
+		// Unknown, NotAsked of a check that is required, and whatever a later release may say.
+		return said, 2
+	}
+}
+
+// clip cuts a message to what a field may hold, at a character.
+func clip(s string) string {
+	if len(s) <= v1alpha1.MaxMessageBytes {
+		return s
+	}
+	return strings.ToValidUTF8(s[:v1alpha1.MaxMessageBytes-3], "") + "..."
+}

@@ -1,0 +1,164 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// Decision is what the coordinator should do next.
+type Decision struct {
+	// Status is what the ledger should say. It is written by compare-and-swap on the object that the World was read from.
+	Status v1alpha1.CutoverStatus
+	// Actions are what to do in the cluster now. Each is allowed by the ledger as it was read.
+	Actions []Action
+	// Notes are what people should hear of once Status is written.
+	Notes []Note
+	// Wake is when to look again if nothing else happens; zero if only an event can change anything.
+	Wake time.Time
+}
+
+// decider collects a Decision. Its fields besides w and spec are the Decision in the making.
+type decider struct {
+	w    *World
+	spec *v1alpha1.CutoverSpec
+
+	status  v1alpha1.CutoverStatus
+	actions []Action
+	notes   []Note
+	wake    time.Time
+
+	// fence is judged once, before anything that depends on it.
+	fence fence
+	// claims are the nodes that slots have claimed in this Decision.
+	claims []types.UID
+}
+
+// Decide decides. It does not change the World.
+func Decide(w *World) Decision {
+	d := &decider{w: w, spec: &w.Cutover.Spec, status: *w.Cutover.Status.DeepCopy()}
+	d.status.ObservedGeneration = w.Cutover.Generation
+	if d.status.Phase == "" {
+		d.status.Phase = phases()[0].Name
+	}
+	d.nodeCutovers()
+	d.count()
+	d.judgeFence()
+	d.slots()
+	state := d.phase()
+	d.tidy()
+	d.conditions(state)
+	return Decision{Status: d.status, Actions: d.actions, Notes: d.notes, Wake: d.wake}
+}
+
+func (d *decider) act(a Action) { d.actions = append(d.actions, a) }
+
+func (d *decider) note(node string, warning bool, reason v1alpha1.Reason, action, format string, args ...any) {
+	d.notes = append(d.notes, Note{Node: node, Warning: warning, Reason: reason, Action: action, Message: fmt.Sprintf(format, args...)})
+}
+
+// wakeAt asks to look again at a time, if that is not past: what has passed has been seen.
+func (d *decider) wakeAt(t time.Time) {
+	if t.After(d.w.Now) && (d.wake.IsZero() || t.Before(d.wake)) {
+		d.wake = t
+	}
+}
+
+// nodeCutovers makes sure that every node can be asked. An object made for an earlier node of the same name dies with
+// that node's owner reference; until then it is not touched.
+func (d *decider) nodeCutovers() {
+	for _, n := range d.w.Nodes {
+		if n.Cutover == nil && !n.Deleting {
+			d.act(CreateNodeCutover{Node: n.Name, UID: n.UID})
+		}
+	}
+}
+
+// count counts the selected nodes by what their hosts show.
+func (d *decider) count() {
+	var c v1alpha1.NodeCounts
+	for _, n := range d.w.Nodes {
+		if !n.Selected {
+			continue
+		}
+		c.Total++
+		switch n.Role() {
+		case v1alpha1.RoleLegacy:
+			c.Legacy++
+		case v1alpha1.RoleOverlay:
+			c.Overlay++
+		case v1alpha1.RoleMixed:
+			c.Mixed++
+		default:
+			c.Unknown++
+		}
+	}
+	d.status.Nodes = c
+}
+
+// tidy puts right what outlived its reason: cordons and release annotations of slots that are no more, the leaving taint,
+// and the SafeToDrain condition of an answer that has expired.
+func (d *decider) tidy() {
+	rolling := d.status.Phase == v1alpha1.PhaseRollNodes && d.begun(v1alpha1.PhaseRollNodes) && d.spec.State != v1alpha1.StateAborted
+	for _, n := range d.w.Nodes {
+		if n.Deleting {
+			continue
+		}
+		if n.CordonedBy != "" && !d.held(n.CordonedBy) {
+			d.act(Uncordon{Slot: n.CordonedBy, Node: n.Name})
+		}
+		if releaseAsked(n) && !d.inSlot(n.UID) {
+			d.act(RemoveRelease{Node: n.Name})
+		}
+		role := n.Role()
+		leaving := rolling && n.Selected && !n.OptedOut && (role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed)
+		if leaving != n.Leaving && (leaving || !rolling || role != v1alpha1.RoleUnknown) {
+			d.act(SetLeaving{Node: n.Name, UID: n.UID, On: leaving})
+		}
+		if n.SafeShown && !d.shownSafe(n) {
+			d.act(SetSafe{Node: n.Name, UID: n.UID, Message: "the agent's last passing answer has expired or no longer holds"})
+		}
+	}
+}
+
+// held says whether the ledger, as it was read, has the slot. A slot that ends in this very Decision still counts: its
+// cordon may be undone once that is written.
+func (d *decider) held(slot types.UID) bool {
+	for _, s := range d.w.Cutover.Status.Slots {
+		if s.NodeUID == slot {
+			return true
+		}
+	}
+	return false
+}
+
+// inSlot says whether a node is part of a slot, by the ledger as it was read or as it will be.
+func (d *decider) inSlot(uid types.UID) bool {
+	for _, slots := range [][]v1alpha1.Slot{d.w.Cutover.Status.Slots, d.status.Slots} {
+		for _, s := range slots {
+			if s.NodeUID == uid || s.ReplacementUID == uid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// shownSafe says whether the answer behind a SafeToDrain condition still holds.
+func (d *decider) shownSafe(n Node) bool {
+	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil || n.Cutover.Spec.Challenge.Purpose != v1alpha1.PurposeDrain {
+		return false
+	}
+	c := n.Cutover.Spec.Challenge
+	if !d.w.Now.Before(c.ExpiresAt.Time) {
+		return false
+	}
+	d.wakeAt(c.ExpiresAt.Time)
+	return c.NodeUID == n.UID && judge(n, d.spec.Rollout.HoldOn).safe
+}

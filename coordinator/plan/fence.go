@@ -1,0 +1,144 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// fence is the judgement about the one switch between the two CNIs.
+type fence struct {
+	// watched is false before the phase FenceLegacy and after the VPC CNI is gone.
+	watched bool
+	intact  bool
+	reason  v1alpha1.Reason
+	message string
+}
+
+// judgeFence judges the fence and puts it right, in the one order that never leaves a node with two CNIs or with none:
+// every node labelled and seen labelled, then the DaemonSet bound to the label and rolled out, then the CiliumNodeConfig,
+// then Cilium pods that are older than it started again. The same steps build the fence, mend it and resume it.
+func (d *decider) judgeFence() {
+	building := d.status.Phase == v1alpha1.PhaseFenceLegacy
+	if !d.begun(v1alpha1.PhaseFenceLegacy) || !d.w.Legacy.Found || phaseIndex(d.status.Phase) > phaseIndex(v1alpha1.PhaseRemoveLegacy) {
+		d.fence = fence{reason: v1alpha1.FenceNotYet, message: "the fence is not watched in this phase"}
+		return
+	}
+	d.fence = fence{watched: true}
+	open := func(reason v1alpha1.Reason, format string, args ...any) {
+		d.fence.reason, d.fence.message = reason, clip(fmt.Sprintf(format, args...))
+	}
+	if node, labelled, message := d.labelLegacy(); node != "" {
+		if labelled {
+			open(v1alpha1.FenceLabelLost, "%s", message)
+		} else {
+			open(v1alpha1.FenceBuilding, "%s", message)
+		}
+		return
+	}
+	if !d.w.Legacy.Fenced {
+		d.act(FenceDaemonSet{UID: d.w.Legacy.UID})
+		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet is not bound to the fence label %s; binding it", d.spec.Legacy.FenceLabel)
+		return
+	}
+	if r := d.w.Legacy.Rollout; building && !r.Done() {
+		open(v1alpha1.FenceRollingOut, "the VPC CNI rolls out with its new node selector; it must finish on every node first")
+		return
+	}
+	if d.spec.Cilium.Install == v1alpha1.InstallSecondary {
+		if !d.w.NodeConfig.Found || !d.w.NodeConfig.Intact {
+			d.act(WriteNodeConfig{})
+			open(v1alpha1.FenceConfigLost, "CiliumNodeConfig %s is missing or changed; writing it", v1alpha1.NodeConfigName)
+			return
+		}
+		d.restartCilium()
+	}
+	d.fence.intact, d.fence.reason = true, v1alpha1.FenceComplete
+	d.fence.message = "every Legacy node carries the fence label and the VPC CNI is bound to it"
+}
+
+// labelLegacy labels the nodes whose pods the VPC CNI owns. It returns a node for which the fence is not in place yet, or
+// nothing, and whether that node's label was lost rather than never set.
+//
+// Before the DaemonSet is bound, every node on which the VPC CNI runs must be labelled, or binding it would take the CNI
+// away from that node's pods: Mixed nodes too, and nodes nobody has looked at are waited for. Afterwards the label follows
+// the evidence, and a Mixed node is never labelled again: it is replaced.
+func (d *decider) labelLegacy() (node string, lost bool, message string) {
+	fenced := d.w.Legacy.Fenced
+	for _, n := range d.w.Nodes {
+		if n.FenceLabel || n.Deleting {
+			continue
+		}
+		role := n.Role()
+		switch {
+		case role == v1alpha1.RoleLegacy, !fenced && role == v1alpha1.RoleMixed && n.LegacyPod:
+			d.act(SetFenceLabel{Node: n.Name, UID: n.UID, On: true})
+			if node == "" {
+				node, lost = n.Name, fenced
+				message = fmt.Sprintf("%s is a %s node without the fence label %s; labelling it", n.Name, role, d.spec.Legacy.FenceLabel)
+			}
+		case !fenced && role == v1alpha1.RoleUnknown && n.LegacyPod:
+			if node == "" {
+				node = n.Name
+				message = fmt.Sprintf("%s runs the VPC CNI, but its agent has not reported yet; look at the agent's pod there", n.Name)
+			}
+		}
+	}
+	return node, lost, message
+}
+
+// restartCilium makes Cilium pods resolve their configuration again where they did so before the CiliumNodeConfig was
+// there: an init container reads it once in a pod's life. Only a joining node, which has no CNI and no pod to lose, is
+// touched: on a node that lost its label by mistake this very restart would make a second CNI win.
+func (d *decider) restartCilium() {
+	for _, n := range d.w.Nodes {
+		role := n.Role()
+		if n.FenceLabel || n.LegacyPod || n.WasReady || n.Deleting || role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed {
+			continue
+		}
+		for _, p := range n.CiliumPods {
+			if p.Created.Before(d.w.NodeConfig.Created) {
+				d.act(DeleteCiliumPod{Node: n.Name, Pod: p})
+			}
+		}
+	}
+}
+
+// hybridSettings says what is missing of the settings without which Service traffic is lost while both CNIs run: by
+// default 11 of 135 paths fail, with these none. A waiver that names the gate switches it off until its date.
+func (d *decider) hybridSettings() (reason v1alpha1.Reason, message string) {
+	l, c := d.w.Legacy, d.w.Cilium
+	if !waived(d.spec.Waivers, string(v1alpha1.LegacySettings), d.w.Now) {
+		for _, cidr := range d.spec.Overlay.PodCIDRs {
+			overlay, err := netip.ParsePrefix(cidr)
+			if err != nil {
+				return v1alpha1.LegacySettings, fmt.Sprintf("overlay.podCIDRs holds %q, which is no CIDR", cidr)
+			}
+			if !covers(l.ExternalServiceCIDRs, overlay) {
+				return v1alpha1.LegacySettings, "append " + cidr + " to AWS_EXTERNAL_SERVICE_CIDRS of the VPC CNI's DaemonSet (through the add-on's configuration where it is managed): without it pods on secondary ENIs lose every Service whose backend has moved"
+			}
+			if !l.ExternalSNAT && !covers(l.ExcludeSNATCIDRs, overlay) {
+				return v1alpha1.LegacySettings, "append " + cidr + " to AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS of the VPC CNI's DaemonSet (through the add-on's configuration where it is managed): without it host processes of old nodes cannot reach overlay pods of other nodes"
+			}
+		}
+		if !l.Rollout.Done() && d.status.Phase == v1alpha1.PhaseFenceLegacy {
+			return v1alpha1.LegacySettings, "the VPC CNI's DaemonSet has not rolled out its settings on every node yet"
+		}
+	}
+	if !waived(d.spec.Waivers, string(v1alpha1.CiliumStripsRules), d.w.Now) && c.StripsRules {
+		return v1alpha1.CiliumStripsRules, "set cni.iptablesRemoveAWSRules=false in Cilium's Helm values: as it is, every start of a Cilium pod removes the VPC CNI's rules, and its pods lose the Internet"
+	}
+	return "", ""
+}
+
+// covers says whether one of the networks holds all of the other network.
+func covers(networks []netip.Prefix, n netip.Prefix) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool {
+		return p.Bits() <= n.Bits() && p.Contains(n.Addr())
+	})
+}

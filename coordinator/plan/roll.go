@@ -1,0 +1,276 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+const (
+	// maxWaiting is how many waiting nodes the status names.
+	maxWaiting = 32
+	// lookahead is how many nodes beyond the free slots are asked, so that one unsafe node does not keep a slot empty.
+	lookahead = 2
+)
+
+// rollNodes hands out slots and is done when every selected node shows role Overlay.
+func (d *decider) rollNodes() state {
+	next := d.candidates()
+	if len(next) == 0 && len(d.status.Slots) == 0 {
+		d.status.Waiting = nil
+		if n := d.unseen(); n != "" {
+			return going(v1alpha1.NoAnswer, "the agent on %s has not reported yet", n)
+		}
+		return passed()
+	}
+	if s := d.mayGrant(); s.reason != "" {
+		d.waiting(next, s.reason, s.message)
+		return s
+	}
+	d.grant(next)
+	d.optedOut()
+	if held := d.heldSlots(); held > 0 {
+		return going(v1alpha1.Progressing, "%d of %d nodes are on the overlay; %d slots are held", d.status.Nodes.Overlay, d.status.Nodes.Total, held)
+	}
+	return going(v1alpha1.Progressing, "%d of %d nodes are on the overlay", d.status.Nodes.Overlay, d.status.Nodes.Total)
+}
+
+// candidates returns the nodes that have to be rolled and are in no slot, in the order in which they are.
+func (d *decider) candidates() []Node {
+	var out []Node
+	for _, n := range d.w.Nodes {
+		role := n.Role()
+		if !n.Selected || n.Deleting || n.OptedOut || (role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed) || d.inLedger(n) {
+			continue
+		}
+		out = append(out, n)
+	}
+	slices.SortStableFunc(out, func(a, b Node) int { return strings.Compare(d.sortKey(a), d.sortKey(b)) })
+	return out
+}
+
+// inLedger says whether a node is part of a slot as the ledger will be.
+func (d *decider) inLedger(n Node) bool {
+	return slices.ContainsFunc(d.status.Slots, func(s v1alpha1.Slot) bool { return s.NodeUID == n.UID || s.ReplacementUID == n.UID })
+}
+
+// sortKey orders nodes: Mixed ones first, the coordinator's own last, the others as rollout.order says.
+func (d *decider) sortKey(n Node) string {
+	rank := "1"
+	switch {
+	case n.Role() == v1alpha1.RoleMixed:
+		rank = "0"
+	case n.Name == d.w.OwnNode:
+		rank = "2"
+	}
+	if d.spec.Rollout.Order == v1alpha1.OrderZone {
+		return rank + "\x00" + n.Zone + "\x00" + n.Name
+	}
+	return rank + "\x00" + n.Name
+}
+
+// unseen returns a selected node that nobody has looked at; what is not known is not done.
+func (d *decider) unseen() string {
+	for _, n := range d.w.Nodes {
+		if n.Selected && !n.OptedOut && n.Role() != v1alpha1.RoleOverlay {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// mayGrant returns why no slot may be granted at all now, or a state without a reason.
+func (d *decider) mayGrant() state {
+	r := d.spec.Rollout
+	switch {
+	case d.w.SelectorErr != nil:
+		return stalled(v1alpha1.SelectorInvalid, "spec.nodes.selector cannot be parsed, so no node is selected: %v", d.w.SelectorErr)
+	case d.spec.State == v1alpha1.StatePaused:
+		return stalled(v1alpha1.Paused, "spec.state is Paused: slots that were granted finish, none is granted")
+	case d.spec.State == v1alpha1.StateAborted:
+		return stalled(v1alpha1.Aborted, "spec.state is Aborted: slots that were granted finish, none is granted")
+	case !d.fence.intact:
+		return going(v1alpha1.FenceOpen, "no slot is granted while the fence is open: %s", d.fence.message)
+	case r.Canary != nil && *r.Canary > d.status.Nodes.Total:
+		return stalled(v1alpha1.CanaryTooLarge, "rollout.canary is %d, but only %d nodes are selected: lower it", *r.Canary, d.status.Nodes.Total)
+	case d.heldSlots() >= int(r.FailureBudget):
+		return going(v1alpha1.BudgetSpent, "%d slots are held and rollout.failureBudget is %d: %s", d.heldSlots(), r.FailureBudget, d.firstHeld())
+	}
+	if reason, message := d.hybridSettings(); reason != "" {
+		return stalled(reason, "%s; or name %s in spec.waivers", message, reason)
+	}
+	open, next, err := windowsOpen(r.Windows, d.w.Now)
+	switch {
+	case err != nil:
+		return stalled(v1alpha1.WindowInvalid, "rollout.windows: %v", err)
+	case !open:
+		d.wakeAt(next)
+		return going(v1alpha1.OutsideWindow, "no window is open; the next one opens at %s", next.UTC().Format("2006-01-02T15:04Z"))
+	}
+	return state{}
+}
+
+func (d *decider) heldSlots() int {
+	n := 0
+	for _, s := range d.status.Slots {
+		if s.HeldSince != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (d *decider) firstHeld() string {
+	for _, s := range d.status.Slots {
+		if s.HeldSince != nil {
+			return fmt.Sprintf("%s is held in %s (%s): %s", s.Node, s.Step, s.Reason, s.Message)
+		}
+	}
+	return ""
+}
+
+// grant hands out slots to the first nodes that are safe, as far as the limits allow, and asks the next ones.
+func (d *decider) grant(next []Node) {
+	d.status.Waiting = nil
+	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed })
+	asked := 0
+	for i, n := range next {
+		if reason, message := d.unfit(n, next[i:], mixed); reason != "" {
+			d.wait(n, reason, message)
+			continue
+		}
+		reason, message := d.full(n)
+		if reason != "" || asked > lookahead {
+			if reason == "" {
+				reason, message = v1alpha1.SlotsTaken, "other nodes come first"
+			}
+			d.wait(n, reason, message)
+			continue
+		}
+		asked++
+		a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: n.Role()}, true)
+		switch {
+		case a.safe:
+			asked--
+			d.grantTo(n, a)
+		case !a.fresh:
+			d.wait(n, a.reason, a.message)
+		}
+	}
+}
+
+// optedOut names the nodes that people keep out of the roll, and tells of each once.
+func (d *decider) optedOut() {
+	before := d.w.Cutover.Status.Waiting
+	for _, n := range d.w.Nodes {
+		if !n.Selected || !n.OptedOut || n.Role() == v1alpha1.RoleOverlay || len(d.status.Waiting) == maxWaiting {
+			continue
+		}
+		d.wait(n, v1alpha1.OptedOut, "kept out of the roll by its annotation: "+n.OptOut)
+		if !slices.ContainsFunc(before, func(w v1alpha1.Waiting) bool { return w.Node == n.Name && w.Reason == v1alpha1.OptedOut }) {
+			d.note(n.Name, false, v1alpha1.OptedOut, "Skip", "%s is kept out of the roll by its annotation: %s", n.Name, n.OptOut)
+		}
+	}
+}
+
+// unfit says why a node may not have a slot whatever the limits are.
+func (d *decider) unfit(n Node, rest []Node, mixed bool) (v1alpha1.Reason, string) {
+	switch {
+	case !n.Ready:
+		return v1alpha1.NodeNotReady, n.Name + " is NotReady: mend or remove it; what is out of service already is not drained"
+	case n.Cordoned && n.CordonedBy == "":
+		return v1alpha1.CordonedByOthers, n.Name + " was cordoned by somebody else: uncordon it when it may be rolled"
+	case mixed && n.Role() != v1alpha1.RoleMixed:
+		return v1alpha1.MixedFirst, "Mixed nodes are replaced first"
+	case n.Name == d.w.OwnNode && (len(rest) > 1 || len(d.status.Slots) > 0):
+		return v1alpha1.CoordinatorLast, "the coordinator runs here; its node comes last"
+	}
+	return "", ""
+}
+
+// full says which limit keeps a node from a slot.
+func (d *decider) full(n Node) (v1alpha1.Reason, string) {
+	r := d.spec.Rollout
+	slots := len(d.status.Slots)
+	if r.Canary != nil && d.status.Rolled < *r.Canary && slots >= 1 {
+		return v1alpha1.CanaryRunning, fmt.Sprintf("%d of %d canaries are done", d.status.Rolled, *r.Canary)
+	}
+	if slots >= int(r.MaxConcurrent) {
+		return v1alpha1.SlotsTaken, fmt.Sprintf("rollout.maxConcurrent is %d", r.MaxConcurrent)
+	}
+	if r.MaxConcurrentPerZone != nil {
+		inZone := 0
+		for _, s := range d.status.Slots {
+			if s.Zone == n.Zone {
+				inZone++
+			}
+		}
+		if inZone >= int(*r.MaxConcurrentPerZone) {
+			return v1alpha1.ZoneSlotsTaken, fmt.Sprintf("rollout.maxConcurrentPerZone is %d in zone %q", *r.MaxConcurrentPerZone, n.Zone)
+		}
+	}
+	if out, example := d.unavailable(); out >= int(r.MaxUnavailable) {
+		return v1alpha1.TooManyUnavailable, fmt.Sprintf("%d nodes are out of service (%s) and rollout.maxUnavailable is %d", out, example, r.MaxUnavailable)
+	}
+	return "", ""
+}
+
+// unavailable counts slots and every other node that was Ready once and is not, or is cordoned. A joining node that was
+// never Ready takes nothing away, and both nodes of a slot count once.
+func (d *decider) unavailable() (count int, example string) {
+	count = len(d.status.Slots)
+	if count > 0 {
+		example = d.status.Slots[0].Node
+	}
+	for _, n := range d.w.Nodes {
+		if d.inLedger(n) || !((n.WasReady && !n.Ready) || n.Cordoned) {
+			continue
+		}
+		count++
+		if example == "" {
+			example = n.Name
+		}
+	}
+	return count, example
+}
+
+// grantTo writes a slot into the ledger.
+func (d *decider) grantTo(n Node, a answer) {
+	now := metav1.NewMicroTime(d.w.Now)
+	if !n.SafeShown {
+		d.act(SetSafe{Node: n.Name, UID: n.UID, Safe: true, Message: "the agent's answer allows a drain: " + string(a.reason)})
+	}
+	d.status.Slots = append(d.status.Slots, v1alpha1.Slot{
+		NodeUID: n.UID, Node: n.Name, ProviderID: n.ProviderID, Zone: n.Zone, Group: n.Group,
+		Step: firstStep(d.spec.Rollout.Surge), Since: now, GrantedAt: now, Holder: d.w.Holder, Generation: d.w.Cutover.Generation,
+		Terms: v1alpha1.Terms{Surge: d.spec.Rollout.Surge, Soak: d.spec.Rollout.Soak, Drain: d.spec.Rollout.Drain, Replacement: d.spec.Replacement},
+	})
+	d.note(n.Name, false, a.reason, "Grant", "%s gets a slot: %s", n.Name, orElse(a.message, "its agent passes"))
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func (d *decider) wait(n Node, reason v1alpha1.Reason, message string) {
+	if len(d.status.Waiting) < maxWaiting {
+		d.status.Waiting = append(d.status.Waiting, v1alpha1.Waiting{Node: n.Name, Reason: reason, Message: clip(message)})
+	}
+}
+
+func (d *decider) waiting(nodes []Node, reason v1alpha1.Reason, message string) {
+	d.status.Waiting = nil
+	for _, n := range nodes {
+		d.wait(n, reason, message)
+	}
+}

@@ -1,0 +1,377 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// progress is what a look at the world says about one step of a slot.
+type progress struct {
+	done    bool
+	back    v1alpha1.Step // set when the slot has to go back to an earlier step
+	reason  v1alpha1.Reason
+	message string
+}
+
+func done() progress { return progress{done: true} }
+
+func waitFor(reason v1alpha1.Reason, format string, args ...any) progress {
+	return progress{reason: reason, message: clip(fmt.Sprintf(format, args...))}
+}
+
+// slots moves every slot of the ledger as far as the world allows, whatever the phase and whatever the spec says by now:
+// a granted slot finishes under the terms it recorded.
+func (d *decider) slots() {
+	kept := d.status.Slots[:0:0]
+	for _, s := range d.status.Slots {
+		if outcome := d.slot(&s); outcome != "" {
+			d.finish(s, outcome)
+			continue
+		}
+		kept = append(kept, s)
+	}
+	d.status.Slots = kept
+}
+
+// slot moves one slot and returns how it ended, or nothing if it has not.
+func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
+	if s.HeldSince != nil && d.released(*s) {
+		return v1alpha1.OutcomeReleased
+	}
+	recorded := s.Step
+	if s.ReplacementUID != "" {
+		if r, ok := d.w.node(s.ReplacementUID); !ok || r.Deleting {
+			d.note(s.Node, true, v1alpha1.AwaitingNode, "Join", "replacement %s has disappeared; waiting for another one", s.Replacement)
+			s.Replacement, s.ReplacementUID = "", ""
+			d.enter(s, v1alpha1.StepJoin)
+		}
+	}
+	// Every pass moves the slot one step on; the table has no circle, so it is as long as the longest way.
+	for range len(steps()) + 1 {
+		row, known := stepOf(s.Step)
+		if !known {
+			d.hold(s, v1alpha1.WriteRefused, fmt.Sprintf("step %q is of another release of the coordinator; run that release or release the slot", s.Step))
+			return ""
+		}
+		if _, alive := d.w.node(s.NodeUID); !alive && row.Vanished != "" {
+			if s.Terms.Surge && s.ReplacementUID != "" {
+				return v1alpha1.OutcomeReplaced
+			}
+			d.enter(s, row.Vanished)
+			continue
+		}
+		p := d.look(s, s.Step == recorded)
+		switch {
+		case p.back != "":
+			d.enter(s, p.back)
+		case p.done:
+			next := row.next(s.Terms.Surge)
+			if next == "" {
+				return v1alpha1.OutcomeReplaced
+			}
+			d.enter(s, next)
+		default:
+			s.Reason, s.Message = p.reason, p.message
+			d.checkDeadline(s, row)
+			return ""
+		}
+	}
+	return ""
+}
+
+// look derives a step's progress from the world. act is true only for the step that the ledger had when it was read.
+func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
+	n, _ := d.w.node(s.NodeUID)
+	switch s.Step {
+	case v1alpha1.StepSurge:
+		return d.lookSurge(s, n, act)
+	case v1alpha1.StepCordon:
+		return d.lookCordon(s, n, act, v1alpha1.Cordoning)
+	case v1alpha1.StepDeregister:
+		return d.lookDeregister(s, n, act)
+	case v1alpha1.StepConfirm:
+		return d.lookConfirm(s, n, act)
+	case v1alpha1.StepDrain:
+		return d.lookDrain(s, n, act)
+	case v1alpha1.StepDetach:
+		return d.lookDetach(s)
+	case v1alpha1.StepReplace:
+		if act && n.ReplaceAsked != s.NodeUID {
+			d.act(RequestReplacement{Slot: s.NodeUID, Node: s.Node})
+		}
+		return waitFor(v1alpha1.AwaitingReplacement, "%s (%s) is empty and waits to be replaced; its annotation %s asks for that", s.Node, s.ProviderID, v1alpha1.AnnotationReplace)
+	case v1alpha1.StepJoin:
+		return d.lookJoin(s)
+	case v1alpha1.StepValidate:
+		return d.lookValidate(s, act)
+	case v1alpha1.StepSoak:
+		return d.lookSoak(s, act)
+	}
+	return waitFor(v1alpha1.WriteRefused, "step %q has no eyes", s.Step)
+}
+
+func (d *decider) lookSurge(s *v1alpha1.Slot, n Node, act bool) progress {
+	if n.SurgeAsked == s.NodeUID {
+		return done()
+	}
+	if act {
+		d.act(RequestSurge{Slot: s.NodeUID, Node: s.Node})
+	}
+	return waitFor(v1alpha1.AwaitingReplacement, "asking for one more node beside %s", s.Node)
+}
+
+// lookCordon is done when the cordon, the exclusion from load balancers and the record of both are on the node.
+func (d *decider) lookCordon(s *v1alpha1.Slot, n Node, act bool, reason v1alpha1.Reason) progress {
+	if n.Cordoned && n.Excluded && n.CordonedBy == s.NodeUID {
+		return done()
+	}
+	if act {
+		d.act(Cordon{Slot: s.NodeUID, Node: s.Node})
+	}
+	return waitFor(reason, "cordoning %s and taking it out of load balancers", s.Node)
+}
+
+func (d *decider) lookDeregister(s *v1alpha1.Slot, n Node, act bool) progress {
+	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
+		return p
+	}
+	end := s.Since.Add(s.Terms.Drain.DeregistrationDelay.Duration)
+	if d.w.Now.Before(end) {
+		d.wakeAt(end)
+		return waitFor(v1alpha1.Deregistering, "load balancers finish with %s until %s", s.Node, end.UTC().Format(time.RFC3339))
+	}
+	return done()
+}
+
+func (d *decider) lookConfirm(s *v1alpha1.Slot, n Node, act bool) progress {
+	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
+		return p
+	}
+	if !d.fence.intact {
+		return waitFor(v1alpha1.FenceOpen, "no drain begins while the fence is open: %s", d.fence.message)
+	}
+	role := n.Role()
+	if role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed {
+		return waitFor(v1alpha1.AnswerRefused, "the host of %s shows role %s; only Legacy and Mixed nodes are drained", s.Node, role)
+	}
+	a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act)
+	if a.safe {
+		return done()
+	}
+	return progress{reason: a.reason, message: a.message}
+}
+
+func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
+	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
+		return p
+	}
+	left, looked := d.w.Drains[s.NodeUID]
+	switch {
+	case !looked:
+		return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
+	case len(left.Impossible) > 0:
+		return waitFor(v1alpha1.DrainImpossible, "%s cannot be drained: %s", s.Node, strings.Join(left.Impossible, "; "))
+	case len(left.Evict) == 0:
+		return done()
+	}
+	if act {
+		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict})
+	}
+	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
+}
+
+func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
+	volumes, looked := d.w.Volumes[s.NodeUID]
+	if looked && len(volumes) == 0 {
+		return done()
+	}
+	return waitFor(v1alpha1.VolumesAttached, "volumes are attached to %s: %s", s.Node, strings.Join(volumes, ", "))
+}
+
+// lookJoin claims a node. A replacement may have been created from the moment the slot was granted: tools that replace
+// nodes often start the new one before they end the old one.
+func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
+	if s.ReplacementUID == "" {
+		r, elsewhere := d.unclaimed(s)
+		if r == nil {
+			if elsewhere != "" {
+				return waitFor(v1alpha1.ReplacementElsewhere, "%s joined, but a replacement for %s must be in zone %q and group %q", elsewhere, s.Node, s.Zone, s.Group)
+			}
+			return waitFor(v1alpha1.AwaitingNode, "no new node has joined in zone %q and group %q for %s", s.Zone, s.Group, s.Node)
+		}
+		s.Replacement, s.ReplacementUID = r.Name, r.UID
+		d.claims = append(d.claims, r.UID)
+		d.note(s.Node, false, v1alpha1.ReplacementNotReady, "Claim", "%s takes the place of %s", r.Name, s.Node)
+	}
+	r, _ := d.w.node(s.ReplacementUID)
+	if !r.Ready {
+		return waitFor(v1alpha1.ReplacementNotReady, "%s has joined and is not Ready yet", s.Replacement)
+	}
+	return done()
+}
+
+// unclaimed returns the oldest node that this slot may claim; or else the name of one that would do but for its place.
+func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
+	granted := s.GrantedAt.Truncate(time.Second) // creationTimestamps have whole seconds
+	for _, n := range d.w.Nodes {
+		if n.Deleting || n.Created.Before(granted) || n.UID == s.NodeUID || d.claimed(n.UID) {
+			continue
+		}
+		if n.Zone != s.Zone || n.Group != s.Group {
+			elsewhere = n.Name
+			continue
+		}
+		if match == nil || n.Created.Before(match.Created) {
+			match = &n
+		}
+	}
+	return match, elsewhere
+}
+
+// claimed says whether a node is part of any slot, now or before.
+func (d *decider) claimed(uid types.UID) bool {
+	for _, s := range d.status.Slots {
+		if s.NodeUID == uid || s.ReplacementUID == uid {
+			return true
+		}
+	}
+	if slices.Contains(d.claims, uid) {
+		return true
+	}
+	for _, f := range d.status.Finished {
+		if f.ReplacementUID == uid {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
+	r, _ := d.w.node(s.ReplacementUID)
+	if !r.Ready {
+		return waitFor(v1alpha1.ReplacementNotReady, "%s is not Ready", s.Replacement)
+	}
+	a := d.ask(r, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: s.Since.Time}, act)
+	if a.safe {
+		return done()
+	}
+	if a.reason == v1alpha1.NodeNotSafe {
+		a.reason = v1alpha1.ReplacementUnhealthy
+	}
+	return progress{reason: a.reason, message: a.message}
+}
+
+func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
+	r, _ := d.w.node(s.ReplacementUID)
+	if !r.Ready || sick(r) {
+		d.note(s.Node, true, v1alpha1.ReplacementUnhealthy, "Validate", "%s became unhealthy while it soaked", s.Replacement)
+		return progress{back: v1alpha1.StepValidate}
+	}
+	end := s.Since.Add(s.Terms.Soak.Duration)
+	if d.w.Now.Before(end) {
+		d.wakeAt(end)
+		return waitFor(v1alpha1.Soaking, "%s must stay healthy until %s", s.Replacement, end.UTC().Format(time.RFC3339))
+	}
+	a := d.ask(r, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: end}, act)
+	if a.safe {
+		return done()
+	}
+	if a.reason == v1alpha1.NodeNotSafe {
+		return progress{back: v1alpha1.StepValidate}
+	}
+	return progress{reason: a.reason, message: a.message}
+}
+
+// sick says whether the newest report of a node, asked for or not, holds a Fail.
+func sick(n Node) bool {
+	r := n.report()
+	if r == nil {
+		return false
+	}
+	for _, f := range r.Findings {
+		if f.Verdict == v1alpha1.VerdictFail {
+			return true
+		}
+	}
+	return false
+}
+
+// enter moves a slot to a step.
+func (d *decider) enter(s *v1alpha1.Slot, to v1alpha1.Step) {
+	if s.HeldSince != nil {
+		d.note(s.Node, false, s.Reason, "Resume", "slot of %s goes on to %s", s.Node, to)
+	}
+	d.note(s.Node, false, v1alpha1.Progressing, string(to), "slot of %s enters %s", s.Node, to)
+	s.Step, s.Since, s.HeldSince = to, metav1.NewMicroTime(d.w.Now), nil
+	s.Reason, s.Message = "", ""
+}
+
+// checkDeadline holds a slot whose step has taken too long.
+func (d *decider) checkDeadline(s *v1alpha1.Slot, row step) {
+	deadline := s.Since.Add(row.Deadline(s.Terms))
+	if d.w.Now.Before(deadline) {
+		d.wakeAt(deadline)
+		return
+	}
+	d.hold(s, s.Reason, s.Message)
+}
+
+func (d *decider) hold(s *v1alpha1.Slot, reason v1alpha1.Reason, message string) {
+	s.Reason, s.Message = reason, clip(message)
+	if s.HeldSince != nil {
+		return
+	}
+	now := metav1.NewMicroTime(d.w.Now)
+	s.HeldSince = &now
+	d.note(s.Node, true, reason, "Hold", "slot of %s is held in %s: %s", s.Node, s.Step, message)
+}
+
+// released says whether a person gave the slot back: on the NodeCutover of either node, or, if both are gone, by the
+// node's name on the Cutover.
+func (d *decider) released(s v1alpha1.Slot) bool {
+	for _, uid := range []types.UID{s.NodeUID, s.ReplacementUID} {
+		if n, ok := d.w.node(uid); ok && releaseAsked(n) {
+			return true
+		}
+	}
+	return d.w.Cutover.Annotations[v1alpha1.AnnotationRelease] == s.Node
+}
+
+func releaseAsked(n Node) bool {
+	if n.Cutover == nil {
+		return false
+	}
+	_, ok := n.Cutover.Annotations[v1alpha1.AnnotationRelease]
+	return ok
+}
+
+// finish takes a slot off the ledger and keeps what the report needs of it.
+func (d *decider) finish(s v1alpha1.Slot, outcome v1alpha1.Outcome) {
+	if outcome == v1alpha1.OutcomeReplaced {
+		d.status.Rolled++
+		d.note(s.Node, false, v1alpha1.AsWanted, "Finish", "%s has been replaced by %s", s.Node, s.Replacement)
+	} else {
+		d.note(s.Node, true, s.Reason, "Release", "the held slot of %s was released in %s", s.Node, s.Step)
+	}
+	d.status.Finished = append(d.status.Finished, v1alpha1.FinishedSlot{
+		Node: s.Node, Replacement: s.Replacement, ReplacementUID: s.ReplacementUID, Zone: s.Zone, Outcome: outcome,
+		GrantedAt: s.GrantedAt, FinishedAt: metav1.NewMicroTime(d.w.Now),
+	})
+	if over := len(d.status.Finished) - maxFinished; over > 0 {
+		d.status.Finished = d.status.Finished[over:]
+	}
+}
+
+// maxFinished is how many finished slots the ledger keeps. More slots than this never end while a node of theirs could
+// still be claimed again: at most 64 are held at once.
+const maxFinished = 64

@@ -1,0 +1,181 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"net/netip"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// World is everything a Decision is made from. The ledger (Cutover.Status) must have been read live, never from a cache;
+// all else may lag, because the ledger is written by compare-and-swap.
+type World struct {
+	// Now is when the world was read.
+	Now time.Time
+	// Term identifies this leadership: a coordinator that gains it asks every question again.
+	Term string
+	// Holder is the name of this coordinator.
+	Holder string
+	// OwnNode is the name of the node on which this coordinator runs; it is rolled last.
+	OwnNode string
+	// Cutover is the intent and the ledger.
+	Cutover *v1alpha1.Cutover
+	// Nodes are all nodes of the cluster, selected or not.
+	Nodes []Node
+	// Legacy is the VPC CNI's DaemonSet.
+	Legacy Legacy
+	// Cilium is Cilium's DaemonSet.
+	Cilium Cilium
+	// NodeConfig is our CiliumNodeConfig.
+	NodeConfig NodeConfig
+	// Drains are the pods left on the nodes of slots in step Drain, by the UID of the node.
+	Drains map[types.UID]Drain
+	// Volumes are the names of the volumes attached to the nodes of slots in step Detach, by the UID of the node. A node
+	// that is missing here has not been looked at, which is not the same as having none.
+	Volumes map[types.UID][]string
+	// SelectorErr is set when spec.nodes.selector cannot be parsed; no node is selected then.
+	SelectorErr error
+}
+
+// Node is one node of the cluster as the API server shows it, with the answer of its agent.
+type Node struct {
+	Name       string
+	UID        types.UID
+	BootID     string
+	ProviderID string
+	Zone       string
+	Group      string
+	Created    time.Time
+	// Deleting is true from the moment the Node object has a deletion timestamp.
+	Deleting bool
+	// Ready is the Ready condition being True.
+	Ready bool
+	// WasReady is false for a node that is joining: it has never been Ready.
+	WasReady bool
+	// Cordoned is spec.unschedulable.
+	Cordoned bool
+	// CordonedBy is the slot named by our cordon annotation, empty without one.
+	CordonedBy types.UID
+	// Excluded is the label that takes the node out of load balancers.
+	Excluded bool
+	// FenceLabel is the fence label with its one meaningful value.
+	FenceLabel bool
+	// Leaving is our PreferNoSchedule taint.
+	Leaving bool
+	// SafeShown is the SafeToDrain condition being True. It is looked at only to take it down.
+	SafeShown bool
+	// OptOut is the value of the opt-out annotation; OptedOut says whether there is one.
+	OptOut   string
+	OptedOut bool
+	// ReplaceAsked and SurgeAsked are the slots named by the annotations that ask for replacement.
+	ReplaceAsked types.UID
+	SurgeAsked   types.UID
+	// Selected says whether spec.nodes selects the node.
+	Selected bool
+	// LegacyPod says whether a pod of the VPC CNI's DaemonSet is on the node, whatever its state.
+	LegacyPod bool
+	// CiliumPods are the pods of Cilium's DaemonSet on the node.
+	CiliumPods []Pod
+	// Cutover is the node's NodeCutover; nil if there is none.
+	Cutover *v1alpha1.NodeCutover
+}
+
+// Pod names a pod exactly: a pod that was re-created under the same name has another UID.
+type Pod struct {
+	Namespace string
+	Name      string
+	UID       types.UID
+	Created   time.Time
+}
+
+// Drain is what is left to do before a node is empty.
+type Drain struct {
+	// Evict are the pods that have to go, those that are going already included.
+	Evict []Pod
+	// Impossible names, a sentence each, pods that the slot's drain options do not allow to be deleted.
+	Impossible []string
+}
+
+// Rollout is how far a DaemonSet has rolled out.
+type Rollout struct {
+	Desired int32
+	Updated int32
+	Ready   int32
+	// Current is false while the DaemonSet controller has not seen the newest generation yet.
+	Current bool
+}
+
+// Done says whether every desired pod is updated and ready.
+func (r Rollout) Done() bool {
+	return r.Current && r.Updated == r.Desired && r.Ready == r.Desired
+}
+
+// Legacy is the VPC CNI's DaemonSet.
+type Legacy struct {
+	Found   bool
+	UID     types.UID
+	Rollout Rollout
+	// Fenced says whether the DaemonSet's nodeSelector asks for the fence label.
+	Fenced bool
+	// ExternalServiceCIDRs is AWS_EXTERNAL_SERVICE_CIDRS.
+	ExternalServiceCIDRs []netip.Prefix
+	// ExcludeSNATCIDRs is AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.
+	ExcludeSNATCIDRs []netip.Prefix
+	// ExternalSNAT is AWS_VPC_K8S_CNI_EXTERNALSNAT.
+	ExternalSNAT bool
+}
+
+// Cilium is Cilium's DaemonSet.
+type Cilium struct {
+	Found   bool
+	Rollout Rollout
+	// StripsRules says whether its agent container removes the VPC CNI's iptables rules after every start
+	// (cni.iptablesRemoveAWSRules, Cilium's install/kubernetes/cilium/files/agent/poststart-eni.bash).
+	StripsRules bool
+}
+
+// NodeConfig is our CiliumNodeConfig.
+type NodeConfig struct {
+	Found bool
+	// Intact says whether selector and defaults are as we wrote them.
+	Intact  bool
+	Created time.Time
+}
+
+// report returns the node's report if it is about this very node and this very boot, and nil otherwise.
+func (n Node) report() *v1alpha1.NodeCutoverStatus {
+	if n.Cutover == nil {
+		return nil
+	}
+	s := &n.Cutover.Status
+	if s.NodeUID != n.UID || s.BootID == "" || s.BootID != n.BootID {
+		return nil
+	}
+	return s
+}
+
+// Role is which CNI owns the node's pods, by the evidence of its host.
+func (n Node) Role() v1alpha1.Role {
+	if r := n.report(); r != nil && r.Role != "" {
+		return r.Role
+	}
+	return v1alpha1.RoleUnknown
+}
+
+// node returns the node of a UID.
+func (w *World) node(uid types.UID) (Node, bool) {
+	if uid == "" {
+		return Node{}, false
+	}
+	for _, n := range w.Nodes {
+		if n.UID == uid {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
