@@ -274,7 +274,7 @@ func unreadable(e Entry) (Condition, string) {
 	case IsDirectory:
 		return Broken, "it is a link to " + quote(e.Target) + ", a directory"
 	case Special:
-		return Broken, "it is " + e.Detail + ", not a file"
+		return Broken, "it is " + clip(e.Detail) + ", not a file"
 	case Denied:
 		return CannotTell, "this process may not read it (" + clip(e.Detail) + ")"
 	case Outside:

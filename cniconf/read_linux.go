@@ -63,7 +63,7 @@ func (r reader) read() Directory {
 // same reports whether two looks saw the same directory. Names that neither the runtime nor we read (a writer's temporary file)
 // may come and go.
 func same(a, b Directory) bool {
-	return a.Listing == b.Listing && a.Detail == b.Detail && reflect.DeepEqual(matter(a.Entries), matter(b.Entries))
+	return a.Listing != Changing && a.Listing == b.Listing && a.Detail == b.Detail && reflect.DeepEqual(matter(a.Entries), matter(b.Entries))
 }
 
 func matter(entries []Entry) []Entry {
@@ -92,6 +92,7 @@ func (r reader) look() Directory {
 		return d
 	}
 	budget := int64(MaxTotalBytes)
+	d.Listing = Listed
 	for i := range d.Entries {
 		e := &d.Entries[i]
 		if isConf(e.Name) || isSetAside(e.Name) || e.Type == Dir || e.Type == Link {
@@ -100,9 +101,16 @@ func (r reader) look() Directory {
 				at.fillDir(e, &budget)
 			}
 		}
+		if e.vanished() || slices.ContainsFunc(e.Sub, Entry.vanished) {
+			d.Listing = Changing // two such looks in a row would agree, and be wrong
+		}
 	}
-	d.Listing = Listed
 	return d
+}
+
+// vanished reports that a name went away between being listed and being opened: only a link may lead nowhere.
+func (e Entry) vanished() bool {
+	return e.Type != Link && (e.Problem == Dangling || e.Problem == ThroughFile)
 }
 
 // errTooMany says that a directory has more than MaxNames names.
@@ -186,9 +194,10 @@ func (p place) close() { unix.Close(p.fd) }
 
 func (p place) openat(path string, flags uint64) (int, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: p.resolve | unix.RESOLVE_NO_MAGICLINKS}
-	for {
+	for try := 0; ; try++ {
 		fd, err := unix.Openat2(p.fd, filepath.Join(p.prefix, path), &how)
-		if !errors.Is(err, unix.EINTR) {
+		// EAGAIN: something was renamed while the kernel walked the path.
+		if !errors.Is(err, unix.EINTR) && (!errors.Is(err, unix.EAGAIN) || try == 100) {
 			return fd, err
 		}
 	}

@@ -4,6 +4,7 @@
 package cniconf
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -308,6 +309,44 @@ func TestReadWhileItChanges(t *testing.T) {
 			expect(t, d, c.state, c.winner, conditionOf(c.state))
 		})
 	}
+}
+
+// TestReadBesideAWriter races with an agent that replaces its file atomically and with two that rename one away and back: what is
+// reported must have been true at some moment, so a file that is valid whenever it is there is never reported broken.
+func TestReadBesideAWriter(t *testing.T) {
+	dir := plant(t, "10-aws.conflist", sample(t, "10-aws.conflist"))
+	at := filepath.Join(dir, "10-aws.conflist")
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			err := errors.Join(os.Rename(at, at+".cilium_bak"), os.Rename(at+".cilium_bak", at))
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	seen := map[State]int{}
+	for range 300 {
+		d := reader{dir: dir, pause: runtime.Gosched}.read()
+		o := d.Judge()
+		seen[o.State]++
+		if o.State != Ready && o.State != Empty && o.State != Unstable {
+			t.Errorf("state %v: %s", o.State, o.Why)
+			break
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Log(seen)
 }
 
 func TestReadLeavesNothingOpen(t *testing.T) {
