@@ -88,6 +88,7 @@ func scenarios(t testing.TB) []scenario {
 		{name: "Multus with a single delegate", dir: netd("00-multus.conf", multus(`"delegates":[{"type":"cilium-cni"},{"type":"aws-cni"}]`)), state: Ready, winner: "00-multus.conf Multus Cilium"},
 		{name: "Multus' shim pointing at a file here", dir: netd("00-multus.conflist", fmt.Sprintf(shim, c5), c5, cilium), state: Ready, winner: "00-multus.conflist Multus Cilium", next: "05-cilium.conflist Loads", ignored: 1},
 		{name: "Multus' shim pointing at a file that is gone", dir: netd("00-multus.conflist", fmt.Sprintf(shim, a10), c5, cilium), state: Ready, winner: "00-multus.conflist Multus KindUnknown", next: "05-cilium.conflist Loads", ignored: 1},
+		{name: "Multus' shim pointing at a file that refuses pods", dir: netd("00-multus.conflist", fmt.Sprintf(shim, a10), a10, conflist("", "aws-cni")), state: Ready, winner: "00-multus.conflist Multus KindUnknown", next: "10-aws.conflist Refuses", ignored: 1},
 		{name: "Multus with a named cluster network", dir: netd("00-multus.conf", multus(`"clusterNetwork":"default"`)), state: Ready, winner: "00-multus.conf Multus KindUnknown"},
 		{name: "Multus' own directory is another", dir: netd("00-multus.conf", multus(`"clusterNetwork":"/etc/cni/multus/net.d/10-aws.conflist"`), a10, aws), state: Ready, winner: "00-multus.conf Multus KindUnknown", next: "10-aws.conflist Loads", ignored: 1},
 		{name: "Multus with a daemon that knows", dir: netd("00-multus.conf", `{"cniVersion":"0.3.1","name":"m","type":"multus-shim"}`), state: Ready, winner: "00-multus.conf Multus KindUnknown"},

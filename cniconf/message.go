@@ -85,7 +85,7 @@ func (c *Candidate) whoMultus() string {
 	asks := "what its daemon is configured with"
 	switch {
 	case m.File != "" && c.PodNetwork == KindUnknown:
-		asks = quote(m.ClusterNetwork) + ", which does not load or is not there"
+		asks = quote(m.ClusterNetwork) + ", which serves no pod or is not there"
 	case m.File != "":
 		asks = c.PodNetwork.String() + " (" + quote(m.ClusterNetwork) + ")"
 	case m.ClusterNetwork != "":

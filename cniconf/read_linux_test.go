@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -272,6 +273,11 @@ func TestReadWhileItChanges(t *testing.T) {
 		{"a file is replaced by an equal one for ever", func(t *testing.T, dir string, _ int) {
 			write(t, filepath.Join(dir, ".tmp"), aws)
 			if err := os.Rename(filepath.Join(dir, ".tmp"), filepath.Join(dir, "10-aws.conflist")); err != nil {
+				t.Fatal(err)
+			}
+		}, Unstable, "", looks},
+		{"a writer is at the file, with the same bytes", func(t *testing.T, dir string, n int) {
+			if err := os.Chtimes(filepath.Join(dir, "10-aws.conflist"), time.Time{}, time.Unix(int64(n), 0)); err != nil {
 				t.Fatal(err)
 			}
 		}, Unstable, "", looks},
