@@ -26,8 +26,8 @@ func loadAsContainerd(dir string) (file string, list *libcni.NetworkConfigList, 
 		list, err = libcni.ConfListFromFile(files[0])
 	} else {
 		var conf *libcni.PluginConfig
-		if conf, err = libcni.ConfFromFile(files[0]); err == nil {
-			list, err = libcni.ConfListFromConf(conf)
+		if conf, err = libcni.ConfFromFile(files[0]); err == nil { //nolint:staticcheck // what go-cni calls
+			list, err = libcni.ConfListFromConf(conf) //nolint:staticcheck // what go-cni calls
 		}
 	}
 	if err == nil && len(list.Plugins) == 0 {
@@ -74,23 +74,20 @@ func agree(t *testing.T, dir string) {
 // corpus are contents on every side of each rule.
 func corpus(t testing.TB) []string {
 	out := []string{"", " ", "{}", "null", "[]", `"x"`, "{", sample(t, "05-cilium.conflist"), sample(t, "10-aws.conflist"), sample(t, "10-aws.conflist") + "x"}
-	for _, s := range []string{
+	return append(out,
 		`{"type":"x"}`, `{"Type":"x","TYPE":""}`, `{"type":1}`, `{"type":"x","name":1}`, `{"type":"x","capabilities":{"a":"b"}}`, `{"type":"x","ipam":[]}`,
 		`{"type":"x","ipam":null,"dns":{"nameservers":"x"}}`, `{"type":"x","prevResult":{}}`, `{"type":"x","prevResult":3}`, `{"type":"x","cni.dev/valid-attachments":1}`,
 		`{"name":"n","type":"x","plugins":[]}`, `{"name":"n","plugins":null}`, `{"name":null,"plugins":[{"type":"x"}]}`, `{"Name":"n","plugins":[{"type":"x"}]}`,
 		`{"name":"n","plugins":[{"type":"x"}]}`, `{"name":"","plugins":[{"type":"x"}]}`, `{"name":".","plugins":[{"type":"x"}]}`, `{"name":"..","plugins":[{"type":"x"}]}`,
 		`{"name":"sub"}`, `{"name":"sub","plugins":[{"type":"x"}]}`, `{"name":"link"}`, `{"name":"gone","plugins":[{"type":"x"}]}`, `{"name":"file","plugins":[{"type":"x"}]}`,
 		`{"name":"00.conflist","plugins":[{"type":"x"}]}`, `{"name":"a\u0000b","plugins":[{"type":"x"}]}`, `{"name":"a/b","plugins":[{"type":"x"}]}`,
-		`{"name":"` + strings.Repeat("n", 256) + `","plugins":[{"type":"x"}]}`, `{"name":"` + strings.Repeat("n", 255) + `","plugins":[{"type":"x"}]}`,
+		`{"name":"`+strings.Repeat("n", 256)+`","plugins":[{"type":"x"}]}`, `{"name":"`+strings.Repeat("n", 255)+`","plugins":[{"type":"x"}]}`,
 		`{"name":"n","loadOnlyInlinedPlugins":"TRUE"}`, `{"name":"n","loadOnlyInlinedPlugins":"true","plugins":[{"type":"x"}]}`, `{"name":"file","loadOnlyInlinedPlugins":true,"plugins":[{"type":"x"}]}`,
 		`{"name":"n","disableCheck":"no","plugins":[{"type":"x"}]}`, `{"name":"n","disableGC":1,"plugins":[{"type":"x"}]}`,
 		`{"name":"n","cniVersion":1,"plugins":[{"type":"x"}]}`, `{"name":"n","cniVersion":"x","plugins":[{"type":"x"}]}`, `{"name":"n","cniVersions":["x"],"plugins":[{"type":"x"}]}`,
 		`{"name":"n","cniVersions":["0.4.0","1.0.0","9.0.0"],"plugins":[{"type":"x"}]}`, `{"name":"n","cniVersions":"1.0.0","plugins":[{"type":"x"}]}`, `{"name":"n","cniVersion":"x","cniVersions":["1.0.0"],"plugins":[{"type":"x"}]}`,
-		strings.Repeat("[", 20000), `{"name":"n","plugins":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`,
-	} {
-		out = append(out, s)
-	}
-	return out
+		strings.Repeat("[", 20000), `{"name":"n","plugins":`+strings.Repeat("[", 9999)+strings.Repeat("]", 9999)+`}`,
+	)
 }
 
 func TestAgreesWithLibcniOnFiles(t *testing.T) {
