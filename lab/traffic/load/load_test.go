@@ -262,7 +262,7 @@ func answering(after time.Duration, body string) transportFunc {
 		case <-r.Context().Done():
 			return nil, r.Context().Err()
 		case <-time.After(after):
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}, nil
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body))}, nil
 		}
 	}
 }
