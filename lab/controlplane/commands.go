@@ -40,29 +40,24 @@ func serverOptions(names, args []string) (servers.Options, error) {
 	o := servers.Options{Servers: names}
 	fs := pflag.NewFlagSet(args[0], pflag.ContinueOnError)
 	dir := fs.String("dir", "", "directory for everything that is written")
-	bind := fs.String("bind", "127.0.0.1:6443", "address and port the API server listens on; port 0 takes a free one")
-	advertise := fs.String("advertise", "127.0.0.1", "endpoint of the kubernetes Service; none when it is a loopback address")
-	serviceCIDR := fs.String("service-cidr", "10.96.0.0/16", "range of Service addresses")
+	fs.TextVar(&o.Bind, "bind", netip.MustParseAddrPort("127.0.0.1:6443"), "address and port the API server listens on; port 0 takes a free one")
+	fs.TextVar(&o.Advertise, "advertise", netip.MustParseAddr("127.0.0.1"), "endpoint of the kubernetes Service; none when it is a loopback address")
+	fs.TextVar(&o.ServiceCIDR, "service-cidr", netip.MustParsePrefix("10.96.0.0/16"), "range of Service addresses")
 	fs.StringVar(&o.AdminServer, "kubeconfig-server", "", "server URL in admin.kubeconfig (default https://<bind address>)")
 	fs.StringVar(&o.FeatureGates, "feature-gates", "", "feature gates of all servers, A=true,B=false")
 	fs.Uint32VarP(&o.Verbosity, "v", "v", 0, "log level of the Kubernetes servers")
 	fs.StringArrayVar(&o.APIServerFlags, "apiserver-flag", nil, "a further flag of kube-apiserver, --name=value; may be repeated")
 	fs.StringArrayVar(&o.ControllerManagerFlags, "controller-manager-flag", nil, "a further flag of kube-controller-manager; may be repeated")
 	fs.StringArrayVar(&o.SchedulerFlags, "scheduler-flag", nil, "a further flag of kube-scheduler; may be repeated")
-	if err := parse(fs, args); err != nil {
+	if err := parse(fs, args); err != nil || *dir == "" {
 		return o, err
 	}
-
-	var bindErr, advertiseErr, cidrErr, dirErr error
-	o.Bind, bindErr = netip.ParseAddrPort(*bind)
-	o.Advertise, advertiseErr = netip.ParseAddr(*advertise)
-	o.ServiceCIDR, cidrErr = netip.ParsePrefix(*serviceCIDR)
-	if *dir != "" {
-		var abs string
-		abs, dirErr = filepath.Abs(*dir)
-		o.Dir = pki.Dir(abs)
+	abs, err := filepath.Abs(*dir)
+	if err != nil {
+		return o, fmt.Errorf("making --dir absolute: %w", err)
 	}
-	return o, errors.Join(bindErr, advertiseErr, cidrErr, dirErr)
+	o.Dir = pki.Dir(abs)
+	return o, nil
 }
 
 // runNodeCredentials writes what one node needs to join.
@@ -102,7 +97,7 @@ func parse(fs *pflag.FlagSet, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q is not a flag; %s takes flags only", fs.Arg(0), args[0])
+		return fmt.Errorf("%q is not a flag, and %s takes flags only", fs.Arg(0), args[0])
 	}
 	return nil
 }

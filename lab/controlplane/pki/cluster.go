@@ -42,7 +42,7 @@ type Cluster struct {
 	InternalURL string
 	// AdminURL is the server of the admin kubeconfig; it may be a forwarded listener elsewhere.
 	AdminURL string
-	// IPs are all addresses a client may dial; 127.0.0.1 is always added.
+	// IPs are all addresses a client may dial.
 	IPs []net.IP
 }
 
@@ -84,7 +84,7 @@ func writeServingPairs(d Dir, ca, frontProxy *Authority, c Cluster) error {
 		{"apiserver", ca, Identity{
 			CommonName: "kube-apiserver",
 			DNSNames:   serverNames,
-			IPs:        append([]net.IP{net.IPv4(127, 0, 0, 1)}, c.IPs...),
+			IPs:        c.IPs,
 			Usages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		}},
 		// For logs and exec: kubelets ask the API server whether this user may, and system:masters may.

@@ -71,6 +71,10 @@ func apiServerFlags(o Options, addr netip.AddrPort) []string {
 		// Thousands of simulated nodes start at once; the defaults of 400 and 200 make them wait.
 		"--max-requests-inflight=3000",
 		"--max-mutating-requests-inflight=1500",
+		// Watches of kubelets never end by themselves: by default stopping waits a minute for them.
+		// The second flag bounds the wait for idle connections to two seconds.
+		"--shutdown-watch-termination-grace-period=1s",
+		"--shutdown-send-retry-after=true",
 	}
 }
 

@@ -35,7 +35,7 @@ func runEtcd(ctx context.Context, d pki.Dir, started func()) error {
 	config.QuotaBackendBytes = 4 << 30
 	config.AutoCompactionMode = embed.CompactorModePeriodic
 	config.AutoCompactionRetention = "10m"
-	config.LogLevel = "warn"
+	config.LogLevel = "error"
 	config.LogOutputs = []string{embed.StdErrLogOutput}
 
 	server, err := embed.StartEtcd(config)

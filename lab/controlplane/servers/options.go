@@ -93,7 +93,9 @@ func (o Options) cluster(addr netip.AddrPort) pki.Cluster {
 		admin = internal
 	}
 	// The kubernetes Service has the first address of the range.
-	addrs := []netip.Addr{dialable(addr).Addr(), o.Advertise, o.ServiceCIDR.Masked().Addr().Next()}
+	addrs := []netip.Addr{loopback, dialable(addr).Addr(), o.Advertise, o.ServiceCIDR.Masked().Addr().Next()}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	addrs = slices.Compact(addrs)
 	ips := make([]net.IP, 0, len(addrs))
 	for _, a := range addrs {
 		ips = append(ips, net.IP(a.AsSlice()))
@@ -101,10 +103,12 @@ func (o Options) cluster(addr netip.AddrPort) pki.Cluster {
 	return pki.Cluster{InternalURL: internal, AdminURL: admin, IPs: ips}
 }
 
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // dialable turns "all addresses" into the loopback address.
 func dialable(addr netip.AddrPort) netip.AddrPort {
 	if addr.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
+		return netip.AddrPortFrom(loopback, addr.Port())
 	}
 	return addr
 }
