@@ -40,8 +40,8 @@ images: build ## Build the container images into bin/images/ (TAG=dev)
 	tools/images
 
 .PHONY: lab
-lab: ## Build the laboratory: Kubernetes, CNI plugins, stand-ins
-	lab/build
+lab: ## Build the laboratory: Kubernetes, CNI plugins, stand-ins, their images
+	tools/lab
 
 .PHONY: test
 test: ## Everything that has to hold, as root: lint, unit, kernel, chart, end to end
@@ -53,10 +53,12 @@ race: ## The unit tests again, with the race detector (not the lab)
 	go test -race -p 2 -count=1 $$(go list ./... | grep -v /lab/)
 
 .PHONY: demo
-demo: images lab ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, KEEP=1)
+demo: ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, KEEP=1)
 	@$(ROOT)
+	tools/apt
 	tools/install helm
-	bin/lab demo --mode=$(or $(MODE),secondary) $(if $(KEEP),--keep)
+	$(MAKE) --no-print-directory images lab
+	bin/demo --mode=$(or $(MODE),secondary) $(if $(KEEP),--keep)
 
 .PHONY: bench
 bench: ## Run the benchmarks
