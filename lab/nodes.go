@@ -10,16 +10,15 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Hosts lists the machines, nodes first, in the order they joined.
+// Hosts lists the machines, nodes first, in the order of their numbers.
 func (c *Cluster) Hosts(ctx context.Context) ([]Host, error) { return c.conn.Hosts(ctx) }
 
-// Nodes lists the machines that are nodes, in the order they joined.
+// Nodes lists the machines that are nodes, in the order of their numbers.
 func (c *Cluster) Nodes(ctx context.Context) ([]Host, error) {
 	hosts, err := c.Hosts(ctx)
 	return slices.DeleteFunc(hosts, func(h Host) bool { return !h.Node }), err
@@ -52,20 +51,16 @@ func (c *Cluster) AddNode(ctx context.Context, options NodeOptions) (Host, error
 }
 
 func (c *Cluster) addAll(ctx context.Context, nodes []NodeOptions) ([]Host, error) {
-	hosts := make([]Host, len(nodes))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, options := range nodes {
-		if options.Zone == "" {
-			options.Zone = c.nextZone()
+	for i := range nodes {
+		if nodes[i].Zone == "" {
+			nodes[i].Zone = c.nextZone()
 		}
-		group.Go(func() (err error) {
-			if hosts[i], err = c.conn.AddNode(ctx, options); err != nil {
-				return err
-			}
-			return c.registered(ctx, hosts[i])
-		})
 	}
-	return hosts, group.Wait()
+	hosts, err := c.conn.AddNodes(ctx, nodes)
+	for i := 0; err == nil && i < len(hosts); i++ {
+		err = c.registered(ctx, hosts[i])
+	}
+	return hosts, err
 }
 
 func (c *Cluster) nextZone() string {

@@ -63,5 +63,5 @@ const (
 // Nothing is the argument or the reply of a call that has none.
 type Nothing struct{}
 
-// service is the name of the calls: Lab.AddNode, Lab.Terminate, Lab.Hosts.
+// service is the name of the calls: Lab.AddNodes, Lab.Terminate, Lab.Hosts.
 const service = "Lab"

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cni-cutover/cni-cutover/lab/machine"
 	"github.com/cni-cutover/cni-cutover/lab/node"
@@ -25,12 +26,20 @@ import (
 // calls is what net/rpc sees of the supervisor.
 type calls struct{ s *supervisor }
 
-// AddNode starts a node.
-func (c *calls) AddNode(options NodeOptions, host *Host) (err error) {
+// AddNodes starts nodes, side by side.
+func (c *calls) AddNodes(nodes []NodeOptions, hosts *[]Host) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
-	*host, err = c.s.addNode(ctx, options)
-	return err
+	first := c.s.reserve(len(nodes))
+	*hosts = make([]Host, len(nodes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, options := range nodes {
+		group.Go(func() (err error) {
+			(*hosts)[i], err = c.s.addNode(ctx, first+i, options)
+			return err
+		})
+	}
+	return group.Wait()
 }
 
 // Terminate ends a node.
@@ -42,11 +51,16 @@ func (c *calls) Hosts(_ Nothing, hosts *[]Host) error {
 	return nil
 }
 
-func (s *supervisor) addNode(ctx context.Context, options NodeOptions) (Host, error) {
+// reserve takes n numbers, which are never used twice: a new node is never taken for an old
+// one. It returns the first.
+func (s *supervisor) reserve(n int) int {
 	s.mu.Lock()
-	s.subnets++ // never used twice: a new node is never taken for an old one
-	number := s.subnets
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.numbers += n
+	return s.numbers - n + 1
+}
+
+func (s *supervisor) addNode(ctx context.Context, number int, options NodeOptions) (Host, error) {
 	enis, err := vpc.NodeInterfaces(number)
 	if err != nil {
 		return Host{}, err
@@ -89,7 +103,6 @@ func (s *supervisor) terminate(name string) error {
 	r, ok := s.machines[name]
 	if ok && r.host.Node {
 		delete(s.machines, name)
-		s.joined = slices.DeleteFunc(s.joined, func(other string) bool { return other == name })
 	}
 	s.mu.Unlock()
 	if !ok || !r.host.Node {
@@ -106,13 +119,18 @@ func (s *supervisor) hosts() []Host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var nodes, others []Host
-	for _, name := range s.joined {
-		if host := s.machines[name].host; host.Node {
-			nodes = append(nodes, host)
+	for _, r := range s.machines {
+		if r.host.Node {
+			nodes = append(nodes, r.host)
 		} else {
-			others = append(others, host)
+			others = append(others, r.host)
 		}
 	}
+	byAddress := func(a, b Host) int {
+		return a.Instance.Interfaces[0].Primary.Compare(b.Instance.Interfaces[0].Primary)
+	}
+	slices.SortFunc(nodes, byAddress)
+	slices.SortFunc(others, byAddress)
 	return append(nodes, others...)
 }
 

@@ -33,10 +33,12 @@ func Connect(ctx context.Context, dir string, gone <-chan struct{}) (*Conn, erro
 	}
 }
 
-// AddNode starts a new node and returns when its kubelet has been started.
-func (c *Conn) AddNode(ctx context.Context, options NodeOptions) (Host, error) {
-	var host Host
-	return host, c.call(ctx, "AddNode", options, &host)
+// AddNodes starts new nodes, numbered in their order, and returns when their kubelets have
+// been started.
+func (c *Conn) AddNodes(ctx context.Context, nodes []NodeOptions) ([]Host, error) {
+	var hosts []Host
+	err := c.call(ctx, "AddNodes", nodes, &hosts)
+	return hosts, err
 }
 
 // Terminate ends a node's machine at once, as an instance's termination does, and returns
@@ -48,7 +50,8 @@ func (c *Conn) Terminate(ctx context.Context, name string) error {
 // Hosts lists all machines, nodes first, in the order they joined.
 func (c *Conn) Hosts(ctx context.Context) ([]Host, error) {
 	var hosts []Host
-	return hosts, c.call(ctx, "Hosts", Nothing{}, &hosts)
+	err := c.call(ctx, "Hosts", Nothing{}, &hosts)
+	return hosts, err
 }
 
 // Close ends the connection; the lab goes on.

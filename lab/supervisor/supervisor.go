@@ -43,8 +43,7 @@ type supervisor struct {
 
 	mu       sync.Mutex
 	machines map[string]*running
-	joined   []string // names, in the order they joined
-	subnets  int      // handed out so far
+	numbers  int // of nodes, handed out so far; a node's subnet has its number
 }
 
 type running struct {
@@ -153,7 +152,6 @@ func (s *supervisor) start(ctx context.Context, spec machine.Spec, instance vpc.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.machines[spec.Name] = &running{host, m}
-	s.joined = append(s.joined, spec.Name)
 	return host, nil
 }
 

@@ -114,7 +114,7 @@ func (r *Router) plug(ns netns.NsHandle, inside *netlink.Handle, eni Interface) 
 	if err := setSysctl("net/ipv4/neigh/"+port(eni)+"/proxy_delay", "0"); err != nil {
 		return err
 	}
-	if err := r.route(veth.Attrs().Index, eni); err != nil {
+	if err := route(veth.Attrs().Index, eni, mac); err != nil {
 		return err
 	}
 	link, err := inside.LinkByName(eni.Name)
@@ -137,8 +137,10 @@ func (r *Router) plug(ns netns.NsHandle, inside *netlink.Handle, eni Interface) 
 	return nil
 }
 
-// route makes the router own the subnet's gateway and know the interface's addresses.
-func (r *Router) route(index int, eni Interface) error {
+// route makes the router own the subnet's gateway and know the interface's addresses. As
+// in a VPC nobody is asked who has an address: pods' addresses are not the machine's own,
+// and it would not answer.
+func route(index int, eni Interface, mac net.HardwareAddr) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("finding the router's loopback: %w", err)
@@ -151,6 +153,10 @@ func (r *Router) route(index int, eni Interface) error {
 		route := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: network(netip.PrefixFrom(address, 32))}
 		if err := netlink.RouteAdd(route); err != nil {
 			return fmt.Errorf("adding the route to %s: %w", address, err)
+		}
+		neighbor := &netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: address.AsSlice(), HardwareAddr: mac}
+		if err := netlink.NeighSet(neighbor); err != nil {
+			return fmt.Errorf("adding the hardware address of %s: %w", address, err)
 		}
 	}
 	return nil
