@@ -13,7 +13,7 @@ export GOFLAGS += -buildvcs=false
 
 VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMANDS := $(notdir $(wildcard cmd/*))
-ROOT := if [ "$$(id -u)" -ne 0 ]; then echo "$@: needs root, you are $$(id -un); run: sudo make $@" >&2; exit 1; fi
+ROOT = if [ "$$(id -u)" -ne 0 ]; then echo "$@: needs root, you are $$(id -un); run: sudo make $@" >&2; exit 1; fi
 
 .PHONY: help
 help: ## List the targets
