@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/cni-cutover/cni-cutover/lab/standin/awsnode"
+	"github.com/cni-cutover/cni-cutover/lab/standin/cilium"
 )
 
 func main() {
@@ -38,8 +39,14 @@ func run(name string, args []string) error {
 		awsnode.CNI()
 	case "egress-cni":
 		awsnode.EgressCNI()
+	case "cilium-agent":
+		return cilium.Agent(ctx, args)
+	case "cilium-operator":
+		return cilium.Operator(ctx, args)
+	case "cilium-cni":
+		cilium.CNI()
 	default:
-		return fmt.Errorf("choosing a program: there is no %q here: want aws-node, aws-cni or egress-cni", name)
+		return fmt.Errorf("choosing a program: there is no %q here: want aws-node, aws-cni, egress-cni, cilium-agent, cilium-operator or cilium-cni", name)
 	}
 	return nil
 }
