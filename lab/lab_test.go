@@ -17,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/lab"
 	"github.com/cni-cutover/cni-cutover/lab/image"
@@ -231,6 +232,10 @@ func checkSource(ctx context.Context, t *testing.T, c *lab.Cluster) {
 }
 
 func checkReplace(ctx context.Context, t *testing.T, c *lab.Cluster, old lab.Host) {
+	cordon := []byte(`{"spec": {"unschedulable": true}}`)
+	if _, err := c.Client().CoreV1().Nodes().Patch(ctx, old.Name, types.MergePatchType, cordon, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	drained := metav1.ListOptions{FieldSelector: "spec.nodeName=" + old.Name}
 	if err := c.Client().CoreV1().Pods("default").DeleteCollection(ctx, metav1.DeleteOptions{}, drained); err != nil {
 		t.Fatal(err)
