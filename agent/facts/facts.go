@@ -1,0 +1,236 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"net/netip"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/cniconf"
+)
+
+// Sight is how looking at one part went.
+type Sight uint8
+
+// The sights. The zero Sight claims nothing.
+const (
+	NotLooked Sight = iota // nobody looked, or was asked to
+	Seen                   // the data beside it is complete
+	Absent                 // there is nothing where it should be
+	Alien                  // there is something, of a shape that is not known here
+	Failed                 // looking went wrong
+)
+
+// Look is how looking at one part went, and the system's words when it did not go well.
+type Look struct {
+	Sight  Sight
+	Detail string
+}
+
+// Facts is everything a judgement may use.
+type Facts struct {
+	// At is the wall clock when the look began.
+	At time.Time
+
+	// Settings and Node come from the Kubernetes API.
+	Settings Settings
+	Node     Node
+
+	// The host itself.
+	ConfDir   cniconf.Directory
+	Links     Links
+	Routes    Routes
+	Rules     Rules
+	Programs  Programs
+	Endpoints Endpoints
+	IPCache   IPCache
+	Liveness  Liveness
+	Boot      Boot
+	Kernel    Kernel
+
+	// What the Kubernetes API says of this node and, when somebody asked, of the others.
+	Pods  Pods
+	Own   Own
+	Peers Peers
+}
+
+// Settings is what the Cutover (or, without an API server, the command line) says a node should be like.
+type Settings struct {
+	Look
+	// Overlay are the pod CIDRs of the overlay.
+	Overlay []netip.Prefix
+	// TunnelPort is the UDP port of the tunnel.
+	TunnelPort int
+	// Install is how Cilium was put beside the VPC CNI.
+	Install v1alpha1.InstallMode
+	// Legacy is the VPC CNI's DaemonSet.
+	Legacy v1alpha1.ObjectRef
+}
+
+// Node is this node's Node object.
+type Node struct {
+	Look
+	Name        string
+	UID         types.UID
+	InternalIPs []netip.Addr
+}
+
+// Links are the network interfaces of the host.
+type Links struct {
+	Look
+	List []Link
+}
+
+// Link is one network interface.
+type Link struct {
+	Index int
+	Name  string
+	Kind  string // as rtnetlink names it: vxlan, veth, device, ...
+	MTU   int    // bytes
+	Up    bool   // administratively
+	MAC   ciliummap.MAC
+	Addrs []netip.Prefix
+	VXLAN *VXLAN // for Kind vxlan
+}
+
+// VXLAN are the settings of a VXLAN interface.
+type VXLAN struct {
+	Port     int
+	VNI      int
+	External bool // collect-metadata: the VNI comes with each packet
+}
+
+// Routes are the routes of the main table, of both families.
+type Routes struct {
+	Look
+	List []Route
+}
+
+// Route is one route of the main table.
+type Route struct {
+	Dst      netip.Prefix
+	Gateway  netip.Addr
+	Link     int // index of the interface, 0 for a multipath or blackhole route
+	Type     int // RTN_*: 1 is unicast
+	Priority int // the smallest wins
+	MTU      int // bytes; 0 means that the route sets none
+}
+
+// Rules are the IPv4 routing rules.
+type Rules struct {
+	Look
+	List []Rule
+}
+
+// Rule is one routing rule.
+type Rule struct {
+	Priority int
+	Src, Dst netip.Prefix // the zero Prefix for "all"
+	Table    int
+	Mark     uint32
+}
+
+// Programs are Cilium's programs on the host's interfaces.
+type Programs struct {
+	Look
+	List []Program
+}
+
+// Program is one program of Cilium's that is attached to an interface now.
+type Program struct {
+	Name   string // in full, as cil_from_overlay
+	Link   int    // index of the interface
+	Egress bool
+	Via    string // tcx or tc
+}
+
+// Endpoints is Cilium's map of this node's endpoints.
+type Endpoints struct {
+	Look
+	Stats ciliummap.Stats
+	ByIP  map[netip.Addr]ciliummap.Endpoint
+}
+
+// IPCache is Cilium's map from prefixes to the nodes behind which they live.
+type IPCache struct {
+	Look
+	Stats    ciliummap.Stats
+	ByPrefix map[netip.Prefix]ciliummap.RemoteEndpoint
+}
+
+// Liveness is when Cilium's agent last said that it lives. Both are readings of CLOCK_MONOTONIC.
+type Liveness struct {
+	Look
+	Stamp time.Duration // 0: never
+	Now   time.Duration
+}
+
+// Boot is the kernel's boot id.
+type Boot struct {
+	Look
+	ID string
+}
+
+// Kernel is the kernel's release, as uname -r prints it.
+type Kernel struct {
+	Look
+	Release string
+}
+
+// Pods are the pods that the Kubernetes API has bound to this node.
+type Pods struct {
+	Look
+	List []Pod
+}
+
+// Pod is one pod, as little of it as judgement needs.
+type Pod struct {
+	Namespace   string
+	Name        string
+	HostNetwork bool
+	Finished    bool // Succeeded or Failed: it has no network any more, whatever address it still shows
+	Terminating bool
+	DaemonSet   string // name of the DaemonSet that controls it, "" for none
+	App         string // value of the label k8s-app
+	IPs         []netip.Addr
+}
+
+// Own is this node's own CiliumNode.
+type Own struct {
+	Look
+	CiliumNode
+}
+
+// Peers are the other nodes' CiliumNodes. They are looked at only when somebody asked.
+type Peers struct {
+	Look
+	List []Peer
+}
+
+// Peer is another node as this one must know it.
+type Peer struct {
+	CiliumNode
+	Node PeerNode
+}
+
+// CiliumNode is what Cilium publishes of a node.
+type CiliumNode struct {
+	Name        string
+	Created     time.Time
+	InternalIPs []netip.Addr // the node's own addresses, at which it takes tunnel packets
+	CiliumIPs   []netip.Addr // the address of cilium_host
+	HealthIP    netip.Addr   // the address of lxc_health; the zero Addr without one
+	PodCIDRs    []netip.Prefix
+}
+
+// PeerNode is a peer's Node object; it is looked at only for peers that something is wrong with.
+type PeerNode struct {
+	Look
+	Created time.Time
+	Ready   bool
+}

@@ -1,0 +1,69 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/cniconf"
+)
+
+// Host says where the host is to be seen from this process. The network is always that of the process's own namespace.
+type Host struct {
+	// Root is where the host's root file system is mounted, "/" on the host itself.
+	Root string
+	// BPFFS is where this process sees the host's bpffs.
+	BPFFS string
+	// ConfDir is the runtime's net.d as the host names it.
+	ConfDir string
+}
+
+// Look gathers all that the host shows by itself. It never fails as a whole: each part says how it went.
+func (h Host) Look() Facts {
+	var f Facts
+	f.Links, f.Routes, f.Rules = lookNetwork()
+	f.Programs = lookPrograms(h.BPFFS, f.Links)
+	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
+	f.Liveness = lookLiveness(h.BPFFS)
+	f.ConfDir = cniconf.ReadIn(h.Root, h.ConfDir)
+	f.Boot = h.lookBoot()
+	f.Kernel = lookKernel()
+	return f
+}
+
+const bootIDFile = "proc/sys/kernel/random/boot_id"
+
+// lookBoot prefers the file as the host's processes see it; without it, as when only /host/etc is mounted, this process's own
+// /proc tells of the same kernel.
+func (h Host) lookBoot() Boot {
+	b, err := os.ReadFile(filepath.Join(h.Root, bootIDFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		b, err = os.ReadFile("/" + bootIDFile)
+	}
+	if err != nil {
+		return Boot{Look: failed(fmt.Errorf("reading the boot id: %w", err))}
+	}
+	id := strings.TrimSpace(string(b))
+	if id == "" {
+		return Boot{Look: Look{Failed, "the boot id is empty"}}
+	}
+	return Boot{Look: Look{Sight: Seen}, ID: id}
+}
+
+func lookKernel() Kernel {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return Kernel{Look: failed(fmt.Errorf("asking for the kernel release: %w", err))}
+	}
+	return Kernel{Look: Look{Sight: Seen}, Release: unix.ByteSliceToString(u.Release[:])}
+}
+
+func failed(err error) Look { return Look{Failed, err.Error()} }

@@ -1,0 +1,55 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+)
+
+func lookMaps(bpffs string) (Endpoints, IPCache) {
+	globals := filepath.Join(bpffs, ciliummap.GlobalsDir)
+	var (
+		e         Endpoints
+		c         IPCache
+		err, err2 error
+	)
+	e.ByIP, e.Stats, err = ciliummap.ReadEndpoints(globals)
+	e.Look = mapLook(bpffs, err)
+	c.ByPrefix, c.Stats, err2 = ciliummap.ReadIPCache(globals)
+	c.Look = mapLook(bpffs, err2)
+	return e, c
+}
+
+// lookLiveness reads the clock after the stamp, so that a live agent's stamp is never younger than Now.
+func lookLiveness(bpffs string) Liveness {
+	c, err := ciliummap.ReadRuntimeConfig(filepath.Join(bpffs, ciliummap.GlobalsDir))
+	if err != nil {
+		return Liveness{Look: mapLook(bpffs, err)}
+	}
+	now, err := ciliummap.Monotonic()
+	if err != nil {
+		return Liveness{Look: failed(err)}
+	}
+	return Liveness{Look: Look{Sight: Seen}, Stamp: c.AgentLiveness, Now: now}
+}
+
+// mapLook sorts an error of ciliummap. A missing pin is Absent only where the bpffs itself is to be seen: a process that looks
+// at an empty directory has learned nothing about Cilium.
+func mapLook(bpffs string, err error) Look {
+	unknown, tooOld := new(ciliummap.UnknownLayoutError), new(ciliummap.UnsupportedReleaseError)
+	decode := new(ciliummap.DecodeError)
+	switch {
+	case err == nil:
+		return Look{Sight: Seen}
+	case errors.As(err, &unknown), errors.As(err, &tooOld), errors.As(err, &decode):
+		return Look{Alien, err.Error()}
+	case errors.Is(err, fs.ErrNotExist) && isBPFFS(bpffs):
+		return Look{Absent, err.Error()}
+	}
+	return failed(err)
+}

@@ -1,0 +1,107 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+)
+
+// programPrefix begins the name of every program that Cilium attaches to an interface (Cilium bpf/bpf_*.c).
+const programPrefix = "cil_"
+
+// PodLinkPrefix begins the name of the host's end of every pod's veth pair that Cilium made, lxc_health included.
+const PodLinkPrefix = "lxc"
+
+// lookPrograms looks in both places: Cilium attaches by tcx links, which it pins, or, on kernels before 6.6 and with
+// enable-tcx=false, by classic filters on a clsact qdisc, which leave no pin. Lists hold what was found even if
+// one of the two places could not be read, which the Look then says.
+func lookPrograms(bpffs string, links Links) Programs {
+	out := Programs{Look: Look{Sight: Seen}}
+	pinned, err := ciliummap.ReadLinks(bpffs)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		out.Look = failed(err)
+	}
+	// A missing directory means no links only where the bpffs is to be seen; elsewhere it means nothing.
+	if errors.Is(err, fs.ErrNotExist) && !isBPFFS(bpffs) {
+		out.Look = failed(err)
+	}
+	for _, l := range pinned {
+		if p, ok := tcxProgram(l); ok {
+			out.List = append(out.List, p)
+		}
+	}
+	if links.Sight != Seen {
+		out.Look = links.Look
+		return out
+	}
+	for _, l := range links.List {
+		if strings.HasPrefix(l.Name, PodLinkPrefix) {
+			continue // hundreds on a full node, and nobody judges their programs
+		}
+		found, look := classicPrograms(l)
+		out.List = append(out.List, found...)
+		if look.Sight != Seen && out.Sight == Seen {
+			out.Look = look
+		}
+	}
+	return out
+}
+
+// tcxProgram leaves out what is attached to no interface any more, and hooks that carry no packets of the overlay.
+func tcxProgram(l ciliummap.PinnedLink) (Program, bool) {
+	if l.Detached() || !strings.HasPrefix(l.Program, programPrefix) {
+		return Program{}, false
+	}
+	switch l.Attach {
+	case ebpf.AttachTCXIngress, ebpf.AttachTCXEgress:
+		return Program{Name: l.Program, Link: int(l.IfIndex), Egress: l.Attach == ebpf.AttachTCXEgress, Via: "tcx"}, true
+	}
+	return Program{}, false
+}
+
+// classicPrograms lists the filters of one interface. Cilium names them <program>-<device>.
+func classicPrograms(l Link) ([]Program, Look) {
+	var out []Program
+	for _, egress := range []bool{false, true} {
+		parent := uint32(netlink.HANDLE_MIN_INGRESS)
+		if egress {
+			parent = netlink.HANDLE_MIN_EGRESS
+		}
+		found, look := dump("tc filters of "+l.Name, func() ([]netlink.Filter, error) {
+			f, err := netlink.FilterList(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}, parent)
+			// No clsact qdisc, or the interface has gone meanwhile: no filters either way.
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
+				return nil, nil
+			}
+			return f, err
+		})
+		if look.Sight != Seen {
+			return out, Look{look.Sight, fmt.Sprintf("%s: %s", l.Name, look.Detail)}
+		}
+		for _, filter := range found {
+			bpf, ok := filter.(*netlink.BpfFilter)
+			// Without direct-action the program only classifies, and the packet goes on as if it were not there.
+			if !ok || !bpf.DirectAction || !strings.HasPrefix(bpf.Name, programPrefix) {
+				continue
+			}
+			name, _, _ := strings.Cut(bpf.Name, "-")
+			out = append(out, Program{Name: name, Link: l.Index, Egress: egress, Via: "tc"})
+		}
+	}
+	return out, Look{Sight: Seen}
+}
+
+func isBPFFS(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.BPF_FS_MAGIC
+}
