@@ -74,7 +74,7 @@ func (f File) grep(pattern *regexp.Regexp) []string {
 }
 
 func noBinaries(f File) []string {
-	if !f.binary() || f.fixture() || path.Ext(f.Path) == ".o" && strings.HasPrefix(f.Path, "bpf/") {
+	if !f.binary() || f.fixture() || path.Ext(f.Path) == ".o" && strings.Contains("/"+f.Path, "/bpf/") {
 		return nil
 	}
 	return []string{f.Path + ": a binary"}
