@@ -155,7 +155,7 @@ func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn 
 		return answer{reason: v1alpha1.NodeNotSafe, message: fmt.Sprintf("%s: the answer holds no such finding; is the agent older than the coordinator?", check)}, 2
 	}
 	f := findings[i]
-	said := answer{reason: v1alpha1.NodeNotSafe, message: clip(fmt.Sprintf("%s: %s (%s): %s", check, f.Verdict, f.Reason, f.Message))}
+	said := answer{reason: v1alpha1.NodeNotSafe, message: Clip(fmt.Sprintf("%s: %s (%s): %s", check, f.Verdict, f.Reason, f.Message))}
 	switch f.Verdict {
 	case v1alpha1.VerdictPass:
 		return answer{safe: true, reason: v1alpha1.AsWanted}, 0
@@ -173,8 +173,8 @@ func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn 
 	}
 }
 
-// clip cuts a message to what a field may hold, at a character.
-func clip(s string) string {
+// Clip cuts a message to what a field may hold, at a character.
+func Clip(s string) string {
 	if len(s) <= v1alpha1.MaxMessageBytes {
 		return s
 	}

@@ -45,7 +45,7 @@ func status(yes bool) metav1.ConditionStatus {
 
 func (d *decider) condition(kind string, s metav1.ConditionStatus, reason v1alpha1.Reason, message string) {
 	meta.SetStatusCondition(&d.status.Conditions, metav1.Condition{
-		Type: kind, Status: s, Reason: string(reason), Message: clip(message),
+		Type: kind, Status: s, Reason: string(reason), Message: Clip(message),
 		ObservedGeneration: d.w.Cutover.Generation, LastTransitionTime: metav1.NewTime(d.w.Now),
 	})
 }

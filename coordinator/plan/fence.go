@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -20,6 +21,10 @@ type fence struct {
 	message string
 }
 
+// fenceEvery is how often the fence is looked at when nothing happens: CiliumNodeConfigs are read, not watched, because
+// their kind may not exist yet when a coordinator starts.
+const fenceEvery = 15 * time.Second
+
 // judgeFence judges the fence and puts it right, in the one order that never leaves a node with two CNIs or with none:
 // every node labelled and seen labelled, then the DaemonSet bound to the label and rolled out, then the CiliumNodeConfig,
 // then Cilium pods that are older than it started again. The same steps build the fence, mend it and resume it.
@@ -30,8 +35,9 @@ func (d *decider) judgeFence() {
 		return
 	}
 	d.fence = fence{watched: true}
+	d.wakeAt(d.w.Now.Add(fenceEvery))
 	open := func(reason v1alpha1.Reason, format string, args ...any) {
-		d.fence.reason, d.fence.message = reason, clip(fmt.Sprintf(format, args...))
+		d.fence.reason, d.fence.message = reason, Clip(fmt.Sprintf(format, args...))
 	}
 	if node, labelled, message := d.labelLegacy(); node != "" {
 		if labelled {

@@ -38,11 +38,11 @@ type state struct {
 func passed() state { return state{done: true} }
 
 func going(reason v1alpha1.Reason, format string, args ...any) state {
-	return state{reason: reason, message: clip(fmt.Sprintf(format, args...))}
+	return state{reason: reason, message: Clip(fmt.Sprintf(format, args...))}
 }
 
 func stalled(reason v1alpha1.Reason, format string, args ...any) state {
-	return state{stalled: true, reason: reason, message: clip(fmt.Sprintf(format, args...))}
+	return state{stalled: true, reason: reason, message: Clip(fmt.Sprintf(format, args...))}
 }
 
 // phases returns the table of phases, in order. docs/phases.md is rendered from it.

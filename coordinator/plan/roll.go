@@ -264,7 +264,7 @@ func orElse(s, other string) string {
 
 func (d *decider) wait(n Node, reason v1alpha1.Reason, message string) {
 	if len(d.status.Waiting) < maxWaiting {
-		d.status.Waiting = append(d.status.Waiting, v1alpha1.Waiting{Node: n.Name, Reason: reason, Message: clip(message)})
+		d.status.Waiting = append(d.status.Waiting, v1alpha1.Waiting{Node: n.Name, Reason: reason, Message: Clip(message)})
 	}
 }
 

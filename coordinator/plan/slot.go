@@ -26,7 +26,7 @@ type progress struct {
 func done() progress { return progress{done: true} }
 
 func waitFor(reason v1alpha1.Reason, format string, args ...any) progress {
-	return progress{reason: reason, message: clip(fmt.Sprintf(format, args...))}
+	return progress{reason: reason, message: Clip(fmt.Sprintf(format, args...))}
 }
 
 // slots moves every slot of the ledger as far as the world allows, whatever the phase and whatever the spec says by now:
@@ -181,10 +181,11 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 		return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
 	case len(left.Impossible) > 0:
 		return waitFor(v1alpha1.DrainImpossible, "%s cannot be drained: %s", s.Node, strings.Join(left.Impossible, "; "))
-	case len(left.Evict) == 0:
+	case len(left.Evict) == 0 && left.Going == 0:
 		return done()
 	}
-	if act {
+	d.wakeAt(d.w.Now.Add(pollEvery))
+	if act && len(left.Evict) > 0 {
 		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict})
 	}
 	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
@@ -195,6 +196,7 @@ func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
 	if looked && len(volumes) == 0 {
 		return done()
 	}
+	d.wakeAt(d.w.Now.Add(pollEvery))
 	return waitFor(v1alpha1.VolumesAttached, "volumes are attached to %s: %s", s.Node, strings.Join(volumes, ", "))
 }
 
@@ -327,7 +329,7 @@ func (d *decider) checkDeadline(s *v1alpha1.Slot, row step) {
 }
 
 func (d *decider) hold(s *v1alpha1.Slot, reason v1alpha1.Reason, message string) {
-	s.Reason, s.Message = reason, clip(message)
+	s.Reason, s.Message = reason, Clip(message)
 	if s.HeldSince != nil {
 		return
 	}
@@ -371,6 +373,10 @@ func (d *decider) finish(s v1alpha1.Slot, outcome v1alpha1.Outcome) {
 		d.status.Finished = d.status.Finished[over:]
 	}
 }
+
+// pollEvery is how often pods and volumes of a node that is being emptied are looked at: nothing watches all pods of a
+// cluster for the sake of a few nodes.
+const pollEvery = time.Second
 
 // maxFinished is how many finished slots the ledger keeps. More slots than this never end while a node of theirs could
 // still be claimed again: at most 64 are held at once.

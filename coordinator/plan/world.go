@@ -95,8 +95,10 @@ type Pod struct {
 
 // Drain is what is left to do before a node is empty.
 type Drain struct {
-	// Evict are the pods that have to go, those that are going already included.
+	// Evict are the pods that have to go and have not been told yet.
 	Evict []Pod
+	// Going is how many pods are on their way out.
+	Going int
 	// Impossible names, a sentence each, pods that the slot's drain options do not allow to be deleted.
 	Impossible []string
 }

@@ -1,0 +1,146 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command cutover-coordinator drives a cutover from the VPC CNI to Cilium through its phases. It runs in the cluster, on
+// the host network, because it must outlive the change it makes.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"log/slog"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "cutover-coordinator:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	metrics, probes        string
+	cniNamespace, leaseIn  string
+	name, node             string
+	dryRun, elect, version bool
+	verbose                int
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("cutover-coordinator", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.metrics, "metrics-bind-address", ":9792", "address on which /metrics is served")
+	f.StringVar(&o.probes, "health-probe-bind-address", ":9793", "address on which /healthz and /readyz are served")
+	f.StringVar(&o.cniNamespace, "cni-namespace", "kube-system", "namespace of both CNIs' DaemonSets; spec.legacy and spec.cilium must name DaemonSets of this namespace")
+	f.StringVar(&o.leaseIn, "leader-election-namespace", "cni-cutover", "namespace of the lease by which one coordinator leads")
+	f.StringVar(&o.name, "pod-name", os.Getenv("POD_NAME"), "name of this coordinator, written into every slot that it grants (default: $POD_NAME, or the host name)")
+	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "name of the node on which this coordinator runs; that node is rolled last")
+	f.BoolVar(&o.elect, "leader-elect", true, "act only while holding the lease")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print every action that would be taken now, and take none")
+	f.IntVar(&o.verbose, "v", 0, "how much to log: 0 what changes, 1 every action as well")
+	f.BoolVar(&o.version, "version", false, "print the version and end")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: all settings are flags; see --help", f.Arg(0))
+	}
+	if o.name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return o, fmt.Errorf("finding a name for this coordinator: set --pod-name: %w", err)
+		}
+		o.name = host
+	}
+	return o, nil
+}
+
+func run(args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintln(stdout, version)
+		return err
+	}
+	level := slog.LevelInfo
+	if o.verbose > 0 {
+		level = slog.LevelDebug
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})))
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding a cluster: run in one, or set KUBECONFIG: %w", err)
+	}
+	config.QPS, config.Burst = 50, 100
+	mgr, err := ctrl.NewManager(config, managerOptions(o))
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	setup := coordinator.Options{Holder: o.name, OwnNode: o.node}
+	if o.dryRun {
+		setup.DryRun = stdout
+	}
+	if err := coordinator.Setup(mgr, setup); err != nil {
+		return fmt.Errorf("setting the coordinator up: %w", err)
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return fmt.Errorf("adding health checks: %w", err)
+	}
+	return mgr.Start(ctrl.SetupSignalHandler())
+}
+
+// managerOptions bounds what is cached (of pods and DaemonSets, the CNI namespace's only) and how leadership is held:
+// every action ends within 5 s, so it ends before the renew deadline of 10 s does, and a lease that is lost is taken over
+// after 15 s at the earliest.
+func managerOptions(o options) ctrl.Options {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			panic(err) // only possible if two of these packages define the same kind differently
+		}
+	}
+	lease, renew, retry := 15*time.Second, 10*time.Second, 2*time.Second
+	inCNI := cache.ByObject{Namespaces: map[string]cache.Config{o.cniNamespace: {}}}
+	return ctrl.Options{
+		Scheme:                        scheme,
+		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
+		HealthProbeBindAddress:        o.probes,
+		LeaderElection:                o.elect && !o.dryRun,
+		LeaderElectionID:              "cutover-coordinator",
+		LeaderElectionNamespace:       o.leaseIn,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: inCNI, &appsv1.DaemonSet{}: inCNI},
+		},
+	}
+}

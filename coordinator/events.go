@@ -1,0 +1,110 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator/plan"
+)
+
+// teller turns what changed into Events and log lines. Events about a node are on the Node, so that kubectl describe node
+// shows them; all others are on the Cutover.
+type teller struct {
+	recorder events.EventRecorder
+}
+
+// about tells of a Decision whose ledger is written.
+func (t teller) about(ctx context.Context, w *plan.World, d plan.Decision, refused refusals) {
+	for _, n := range append(slices.Clone(d.Notes), changes(w.Cutover.Status, d.Status)...) {
+		log.FromContext(ctx).Info(n.Message, "node", n.Node, "action", n.Action, "reason", n.Reason)
+		kind := corev1.EventTypeNormal
+		if n.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		t.recorder.Eventf(regarding(w, n.Node), w.Cutover, kind, string(n.Reason), n.Action, "%s", n.Message)
+	}
+	for _, a := range d.Actions {
+		log.FromContext(ctx).V(1).Info("did", "what", a.String())
+	}
+	if r, ok := refused[""]; ok {
+		t.recorder.Eventf(w.Cutover, nil, corev1.EventTypeWarning, string(r.Reason), "Write", "%s", plan.Clip(r.Message))
+	}
+	logRefusals(ctx, refused)
+}
+
+// regarding returns the Node of a name, as far as an Event needs it, or else the Cutover.
+func regarding(w *plan.World, name string) runtime.Object {
+	for _, n := range w.Nodes {
+		if name != "" && n.Name == name {
+			return &corev1.Node{
+				TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+				ObjectMeta: metav1.ObjectMeta{Name: n.Name, UID: n.UID},
+			}
+		}
+	}
+	return w.Cutover
+}
+
+// changes finds what a reader of two ledgers would notice: a wait that began or changed its cause, and a condition that
+// turned.
+func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
+	var notes []plan.Note
+	for _, w := range after.Waiting {
+		if worthTelling(w.Reason) && !slices.ContainsFunc(before.Waiting, func(b v1alpha1.Waiting) bool { return b.Node == w.Node && b.Reason == w.Reason }) {
+			notes = append(notes, plan.Note{Node: w.Node, Warning: true, Reason: w.Reason, Action: "Wait", Message: w.Node + " waits for a slot: " + w.Message})
+		}
+	}
+	for _, s := range after.Slots {
+		if s.Reason == "" || slices.ContainsFunc(before.Slots, func(b v1alpha1.Slot) bool { return b.NodeUID == s.NodeUID && b.Reason == s.Reason }) {
+			continue
+		}
+		notes = append(notes, plan.Note{Node: s.Node, Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
+	}
+	for _, c := range after.Conditions {
+		turned := !slices.ContainsFunc(before.Conditions, func(b metav1.Condition) bool {
+			return b.Type == c.Type && b.Status == c.Status && b.Reason == c.Reason
+		})
+		if !turned || !notable(c) {
+			continue
+		}
+		notes = append(notes, plan.Note{Warning: c.Status != goodStatus(c.Type), Reason: v1alpha1.Reason(c.Reason), Action: c.Type, Message: c.Message})
+	}
+	return notes
+}
+
+// worthTelling picks the waits that somebody may have to do something about; the others are the limits doing their work.
+func worthTelling(r v1alpha1.Reason) bool {
+	return slices.Contains([]v1alpha1.Reason{
+		v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.NodeNotReady, v1alpha1.CordonedByOthers, v1alpha1.TooManyUnavailable,
+	}, r)
+}
+
+// alarming picks the waits of a slot that are not part of every slot's way.
+func alarming(r v1alpha1.Reason) bool {
+	return !slices.Contains([]v1alpha1.Reason{
+		v1alpha1.Cordoning, v1alpha1.Deregistering, v1alpha1.Evicting, v1alpha1.AwaitingReplacement, v1alpha1.AwaitingNode,
+		v1alpha1.ReplacementNotReady, v1alpha1.NoAnswer, v1alpha1.Soaking, v1alpha1.VolumesAttached,
+	}, r)
+}
+
+// notable picks the conditions that are told of; Ready and Reconciling only repeat them.
+func notable(c metav1.Condition) bool {
+	return c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionFenceIntact || c.Type == v1alpha1.ConditionBudgetExhausted
+}
+
+func goodStatus(kind string) metav1.ConditionStatus {
+	if kind == v1alpha1.ConditionFenceIntact {
+		return metav1.ConditionTrue
+	}
+	return metav1.ConditionFalse
+}

@@ -1,0 +1,187 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator/drain"
+	"github.com/cni-cutover/cni-cutover/coordinator/plan"
+)
+
+// gatherer photographs the API server. All reading for a Decision is here.
+type gatherer struct {
+	// cached reads from informers, live from the API server.
+	cached, live client.Reader
+	client       kubernetes.Interface
+	term, holder string
+	ownNode      string
+	now          func() time.Time
+}
+
+// world photographs the cluster around a Cutover that was read live. With fresh, the nodes, their pods and DaemonSets are
+// read from the API server too: what grants a slot or takes the VPC CNI away is decided on nothing older than that.
+func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bool) (*plan.World, error) {
+	from := g.cached
+	if fresh {
+		from = g.live
+	}
+	w := &plan.World{Now: g.now(), Term: g.term, Holder: g.holder, OwnNode: g.ownNode, Cutover: cutover}
+	if err := g.nodes(ctx, from, w); err != nil {
+		return nil, err
+	}
+	if err := g.daemonSets(ctx, from, w); err != nil {
+		return nil, err
+	}
+	if cutover.Spec.Cilium.Install == v1alpha1.InstallSecondary {
+		config, err := readNodeConfig(ctx, g.live, cutover.Spec.Cilium.DaemonSet.Namespace, cutover.Spec.Legacy.FenceLabel)
+		if err != nil {
+			return nil, err
+		}
+		w.NodeConfig = config
+	}
+	return w, g.slots(ctx, w)
+}
+
+// nodes reads every Node with its NodeCutover.
+func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) error {
+	selector := labels.Everything()
+	if s := w.Cutover.Spec.Nodes.Selector; s != nil {
+		selector, w.SelectorErr = metav1.LabelSelectorAsSelector(s)
+	}
+	var nodes corev1.NodeList
+	if err := from.List(ctx, &nodes, notOlderThanCache()); err != nil {
+		return fmt.Errorf("listing nodes: %w", err)
+	}
+	var answers v1alpha1.NodeCutoverList
+	if err := from.List(ctx, &answers, notOlderThanCache()); err != nil {
+		return fmt.Errorf("listing nodecutovers: %w", err)
+	}
+	byUID := make(map[types.UID]*v1alpha1.NodeCutover, len(answers.Items))
+	for i := range answers.Items {
+		byUID[answers.Items[i].Spec.NodeUID] = &answers.Items[i]
+	}
+	for i := range nodes.Items {
+		n := toNode(&nodes.Items[i], w.Cutover.Spec.Legacy.FenceLabel, selector)
+		if nc := byUID[n.UID]; nc != nil && nc.Name == n.Name {
+			n.Cutover = nc
+		}
+		w.Nodes = append(w.Nodes, n)
+	}
+	return nil
+}
+
+// notOlderThanCache lets the API server answer a live list from its own watch cache instead of from etcd.
+func notOlderThanCache() client.ListOption {
+	return &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
+}
+
+// daemonSets reads both CNIs' DaemonSets and which nodes their pods are on.
+func (g gatherer) daemonSets(ctx context.Context, from client.Reader, w *plan.World) error {
+	spec := w.Cutover.Spec
+	legacy, err := g.daemonSet(ctx, from, spec.Legacy.DaemonSet)
+	if err != nil {
+		return err
+	}
+	cilium, err := g.daemonSet(ctx, from, spec.Cilium.DaemonSet)
+	if err != nil {
+		return err
+	}
+	if legacy != nil {
+		w.Legacy = toLegacy(legacy, spec.Legacy.FenceLabel)
+	}
+	if cilium != nil {
+		w.Cilium = toCilium(cilium)
+	}
+	at := make(map[string]int, len(w.Nodes))
+	for i, n := range w.Nodes {
+		at[n.Name] = i
+	}
+	return g.cniPods(ctx, from, w, at)
+}
+
+func (g gatherer) daemonSet(ctx context.Context, from client.Reader, ref v1alpha1.ObjectRef) (*appsv1.DaemonSet, error) {
+	var ds appsv1.DaemonSet
+	err := from.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, &ds)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading DaemonSet %s/%s: %w", ref.Namespace, ref.Name, err)
+	}
+	return &ds, nil
+}
+
+// cniPods finds the pods of both DaemonSets by their owner's name, so that pods of a DaemonSet that was just deleted still
+// count. Pods that have ended do not.
+func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World, at map[string]int) error {
+	legacy, cilium := w.Cutover.Spec.Legacy.DaemonSet, w.Cutover.Spec.Cilium.DaemonSet
+	namespaces := []string{legacy.Namespace}
+	if cilium.Namespace != legacy.Namespace {
+		namespaces = append(namespaces, cilium.Namespace)
+	}
+	for _, ns := range namespaces {
+		var pods corev1.PodList
+		if err := from.List(ctx, &pods, client.InNamespace(ns), notOlderThanCache()); err != nil {
+			return fmt.Errorf("listing pods of namespace %s: %w", ns, err)
+		}
+		for i := range pods.Items {
+			p := &pods.Items[i]
+			node, known := at[p.Spec.NodeName]
+			if !known || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+				continue
+			}
+			switch {
+			case ownedBy(p, legacy):
+				w.Nodes[node].LegacyPod = true
+			case ownedBy(p, cilium) && p.DeletionTimestamp == nil:
+				w.Nodes[node].CiliumPods = append(w.Nodes[node].CiliumPods, plan.Pod{
+					Namespace: p.Namespace, Name: p.Name, UID: p.UID, Created: p.CreationTimestamp.Time,
+				})
+			}
+		}
+	}
+	return nil
+}
+
+func ownedBy(p *corev1.Pod, ds v1alpha1.ObjectRef) bool {
+	owner := metav1.GetControllerOf(p)
+	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == ds.Name && p.Namespace == ds.Namespace
+}
+
+// slots looks at the pods and volumes of the nodes that are being emptied, live.
+func (g gatherer) slots(ctx context.Context, w *plan.World) error {
+	w.Drains, w.Volumes = map[types.UID]plan.Drain{}, map[types.UID][]string{}
+	for _, s := range w.Cutover.Status.Slots {
+		if s.Step != v1alpha1.StepDrain && s.Step != v1alpha1.StepDetach {
+			continue
+		}
+		left, err := drain.Look(ctx, g.client, s.Node, s.Terms.Drain)
+		if err != nil {
+			return err
+		}
+		w.Drains[s.NodeUID] = left
+		if len(left.Evict)+left.Going+len(left.Impossible) > 0 {
+			continue
+		}
+		volumes, err := drain.Attached(ctx, g.client, s.Node)
+		if err != nil {
+			return err
+		}
+		w.Volumes[s.NodeUID] = volumes
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator/drain"
+	"github.com/cni-cutover/cni-cutover/coordinator/plan"
+)
+
+// moveTimeout ends every action inside the renew deadline of the lease (10 s), so that a coordinator that has lost its
+// lease without knowing does nothing any more when another one begins.
+const moveTimeout = 5 * time.Second
+
+// errStale is returned for an action whose slot is no longer what it was when the world was read.
+var errStale = errors.New("the slot has moved on")
+
+// provider asks for nodes to be replaced. Both methods may be called many times for one slot.
+type provider interface {
+	Replace(ctx context.Context, node string, slot types.UID) error
+	Surge(ctx context.Context, node string, slot types.UID) error
+}
+
+// mover carries Actions out. All writing except the ledger's is here.
+type mover struct {
+	client   client.Client
+	live     client.Reader
+	kube     kubernetes.Interface
+	provider provider
+}
+
+// refusals are what the API server said no to, by slot; the empty UID stands for what belongs to no slot.
+type refusals map[types.UID]drain.Refusal
+
+// run carries out the Actions of a Decision, one after the other. One that fails does not keep the others from being
+// tried; the next reconcile derives it again.
+func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) refusals {
+	refused := refusals{}
+	for _, a := range actions {
+		slot := slotOf(a)
+		if r := m.try(ctx, w, slot, a); r != nil {
+			refused[slot] = *r
+		}
+	}
+	return refused
+}
+
+func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) *drain.Refusal {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	if slot != "" {
+		if err := m.checkSlot(ctx, w, slot); err != nil {
+			return refusal(a, err)
+		}
+	}
+	if e, ok := a.(plan.Evict); ok {
+		return m.evict(ctx, e)
+	}
+	return refusal(a, m.do(ctx, w, a))
+}
+
+// refusal words an error for people; a conflict or a stale slot is no news, the next look sorts it out.
+func refusal(a plan.Action, err error) *drain.Refusal {
+	if err == nil || errors.Is(err, errStale) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return &drain.Refusal{Reason: v1alpha1.WriteRefused, Message: fmt.Sprintf("trying to %s: %v", a, err)}
+}
+
+// slotOf returns the slot that an Action belongs to. Uncordon belongs to a slot that is no more.
+func slotOf(a plan.Action) types.UID {
+	switch a := a.(type) {
+	case plan.RequestSurge:
+		return a.Slot
+	case plan.Cordon:
+		return a.Slot
+	case plan.Evict:
+		return a.Slot
+	case plan.RequestReplacement:
+		return a.Slot
+	}
+	return ""
+}
+
+// checkSlot reads the slot live and fails if it is gone or in another step than the Decision knew.
+func (m mover) checkSlot(ctx context.Context, w *plan.World, slot types.UID) error {
+	var now v1alpha1.Cutover
+	if err := m.live.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &now); err != nil {
+		return fmt.Errorf("reading the ledger: %w", err)
+	}
+	for _, before := range w.Cutover.Status.Slots {
+		if before.NodeUID != slot {
+			continue
+		}
+		for _, s := range now.Status.Slots {
+			if s.NodeUID == slot && s.Step == before.Step {
+				return nil
+			}
+		}
+	}
+	return errStale
+}
+
+// evict posts an Eviction for every pod and returns the first refusal.
+func (m mover) evict(ctx context.Context, e plan.Evict) *drain.Refusal {
+	var first *drain.Refusal
+	for _, pod := range e.Pods {
+		if r := drain.Evict(ctx, m.kube, pod); r != nil && first == nil {
+			first = r
+		}
+	}
+	return first
+}
+
+// do carries out every Action that is one write.
+func (m mover) do(ctx context.Context, w *plan.World, a plan.Action) error {
+	switch a := a.(type) {
+	case plan.CreateNodeCutover:
+		return m.createNodeCutover(ctx, a)
+	case plan.Ask:
+		return m.ask(ctx, w, a)
+	case plan.SetFenceLabel:
+		return m.setFenceLabel(ctx, w, a)
+	case plan.FenceDaemonSet:
+		return m.fenceDaemonSet(ctx, w, a)
+	case plan.WriteNodeConfig:
+		return m.writeNodeConfig(ctx, w)
+	case plan.DeleteCiliumPod:
+		return m.deleteCiliumPod(ctx, a)
+	case plan.SetLeaving:
+		return m.setLeaving(ctx, a)
+	case plan.SetSafe:
+		return m.setSafe(ctx, a)
+	case plan.RequestSurge:
+		return m.provider.Surge(ctx, a.Node, a.Slot)
+	case plan.RequestReplacement:
+		return m.provider.Replace(ctx, a.Node, a.Slot)
+	case plan.Cordon:
+		return m.cordon(ctx, a)
+	case plan.Uncordon:
+		return m.uncordon(ctx, a)
+	case plan.RemoveRelease:
+		return m.removeRelease(ctx, w, a)
+	case plan.DeleteLegacy:
+		return m.deleteLegacy(ctx, w, a)
+	}
+	return fmt.Errorf("action %T is not known to this coordinator", a)
+}
+
+func (m mover) createNodeCutover(ctx context.Context, a plan.CreateNodeCutover) error {
+	yes := true
+	err := m.client.Create(ctx, &v1alpha1.NodeCutover{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            a.Node,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: a.Node, UID: a.UID, Controller: &yes}},
+		},
+		Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID},
+	})
+	if apierrors.IsAlreadyExists(err) {
+		// Of an earlier node of this name: it is collected with that node, and then created again.
+		return nil
+	}
+	return err
+}
+
+// ask writes a challenge onto the very object that the Decision saw: if it has changed since, another look is due first.
+func (m mover) ask(ctx context.Context, w *plan.World, a plan.Ask) error {
+	for i := range w.Nodes {
+		nc := w.Nodes[i].Cutover
+		if nc == nil || nc.Name != a.Node {
+			continue
+		}
+		asked := nc.DeepCopy()
+		asked.Spec.Challenge = &a.Challenge
+		return m.client.Patch(ctx, asked, client.MergeFromWithOptions(nc, client.MergeFromWithOptimisticLock{}))
+	}
+	return nil
+}
+
+func (m mover) removeRelease(ctx context.Context, w *plan.World, a plan.RemoveRelease) error {
+	for i := range w.Nodes {
+		nc := w.Nodes[i].Cutover
+		if nc == nil || nc.Name != a.Node {
+			continue
+		}
+		without := nc.DeepCopy()
+		delete(without.Annotations, v1alpha1.AnnotationRelease)
+		return m.client.Patch(ctx, without, client.MergeFrom(nc))
+	}
+	return nil
+}
+
+func (m mover) deleteCiliumPod(ctx context.Context, a plan.DeleteCiliumPod) error {
+	err := m.kube.CoreV1().Pods(a.Pod.Namespace).Delete(ctx, a.Pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &a.Pod.UID}})
+	return client.IgnoreNotFound(err)
+}
+
+func (m mover) deleteLegacy(ctx context.Context, w *plan.World, a plan.DeleteLegacy) error {
+	ds := w.Cutover.Spec.Legacy.DaemonSet
+	background := metav1.DeletePropagationBackground
+	err := m.kube.AppsV1().DaemonSets(ds.Namespace).Delete(ctx, ds.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &a.UID}, PropagationPolicy: &background,
+	})
+	return client.IgnoreNotFound(err)
+}
+
+func (m mover) writeNodeConfig(ctx context.Context, w *plan.World) error {
+	wanted := newNodeConfig(w.Cutover.Spec.Cilium.DaemonSet.Namespace, w.Cutover.Spec.Legacy.FenceLabel)
+	if !w.NodeConfig.Found {
+		return m.client.Create(ctx, wanted)
+	}
+	found := emptyNodeConfig()
+	if err := m.live.Get(ctx, client.ObjectKeyFromObject(wanted), found); err != nil {
+		return err
+	}
+	wanted.SetResourceVersion(found.GetResourceVersion())
+	return m.client.Update(ctx, wanted)
+}

@@ -1,0 +1,97 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator/replace"
+)
+
+// Options are what a coordinator needs to know besides its cluster.
+type Options struct {
+	// Holder is the name of this coordinator, as its pod's.
+	Holder string
+	// OwnNode is the name of the node on which it runs; empty if it runs on none.
+	OwnNode string
+	// DryRun receives every action that would be taken; nil for the real thing.
+	DryRun io.Writer
+}
+
+// Setup adds the coordinator to a manager.
+func Setup(mgr ctrl.Manager, o Options) error {
+	kube, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return fmt.Errorf("making a Kubernetes client: %w", err)
+	}
+	m := newMetrics()
+	if err := ctrlmetrics.Registry.Register(m); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	r := &Reconciler{
+		gather: gatherer{
+			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
+			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now,
+		},
+		move:    mover{client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}},
+		client:  mgr.GetClient(),
+		tell:    teller{recorder: mgr.GetEventRecorder("cutover-coordinator")},
+		metrics: m,
+		dryRun:  o.DryRun,
+	}
+	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{requestFor()}
+	})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("cutover").
+		For(&v1alpha1.Cutover{}).
+		Watches(&v1alpha1.NodeCutover{}, one).
+		Watches(&corev1.Node{}, one, builder.WithPredicates(nodeChanges())).
+		Watches(&appsv1.DaemonSet{}, one).
+		Watches(&corev1.Pod{}, one, builder.WithPredicates(podChanges())).
+		Complete(r)
+}
+
+// nodeChanges lets only those updates of Nodes through that plan can see: a kubelet's heartbeat is none.
+func nodeChanges() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*corev1.Node)
+		after, ok2 := e.ObjectNew.(*corev1.Node)
+		if !ok || !ok2 {
+			return true
+		}
+		a, b := toNode(before, "", nil), toNode(after, "", nil)
+		return a.Ready != b.Ready || a.SafeShown != b.SafeShown || before.Status.NodeInfo.BootID != after.Status.NodeInfo.BootID ||
+			!equality.Semantic.DeepEqual(before.Labels, after.Labels) || !equality.Semantic.DeepEqual(before.Annotations, after.Annotations) ||
+			!equality.Semantic.DeepEqual(before.Spec, after.Spec) || (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil)
+	}}
+}
+
+// podChanges lets through what changes where the CNIs' pods are.
+func podChanges() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*corev1.Pod)
+		after, ok2 := e.ObjectNew.(*corev1.Pod)
+		return !ok || !ok2 || before.Spec.NodeName != after.Spec.NodeName || before.Status.Phase != after.Status.Phase ||
+			(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil)
+	}}
+}
