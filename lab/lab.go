@@ -158,7 +158,10 @@ func (c *Cluster) boot(ctx context.Context, config Config) error {
 	if _, err := c.addAll(ctx, nodes); err != nil {
 		return err
 	}
-	return c.ready(ctx)
+	if err := c.ready(ctx); err != nil {
+		return err
+	}
+	return c.deployKubeProxy(ctx)
 }
 
 func (c *Cluster) use(conn *supervisor.Conn) error {
@@ -257,7 +260,7 @@ func findBin(bin string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("looking for bin: %w", err)
 	}
-	for _, name := range []string{"lab-kube", "pause.tar", "cni/host-local"} {
+	for _, name := range []string{"lab-kube", "pause.tar", "inroot.tar", "cni/host-local"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			return "", fmt.Errorf("looking for the lab's programs: %w: run lab/build", err)
 		}

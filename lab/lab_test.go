@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/cni-cutover/cni-cutover/lab"
 	"github.com/cni-cutover/cni-cutover/lab/image"
@@ -64,6 +66,8 @@ func TestCluster(t *testing.T) {
 	}
 	pods := deploy(ctx, t, c)
 	t.Run("pods are reached from every machine", func(t *testing.T) { checkReach(ctx, t, c, pods) })
+	t.Run("kube-proxy makes Services reachable", func(t *testing.T) { checkService(ctx, t, c) })
+	t.Run("a command ends with its context", func(t *testing.T) { checkCancel(ctx, t, c) })
 	t.Run("a pod sees its node's boot through the host's root", func(t *testing.T) { checkBoot(ctx, t, c, pods) })
 	t.Run("the API server reaches kubelets", func(t *testing.T) { checkLogs(ctx, t, c, pods[0]) })
 	t.Run("the VPC drops sources that an interface does not own", func(t *testing.T) { checkSource(ctx, t, c) })
@@ -93,6 +97,31 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	left.check(t)
+	same(t, before, sysctls(t))
+}
+
+func TestStartSaysWhyAndLeavesNothing(t *testing.T) {
+	needsRoot(t)
+	ctx := deadline(t, 2*time.Minute)
+	broken := filepath.Join(t.TempDir(), "broken.tar")
+	if err := os.WriteFile(broken, []byte("this is no archive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := sysctls(t)
+	c, err := lab.Start(ctx, lab.Config{Nodes: 1, Images: []string{broken}})
+	if err == nil {
+		t.Fatal("a lab started with a broken image: ", c.Stop())
+	}
+	for _, want := range []string{"node-1", "import-broken.tar", "ctr:"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not mention %q: %v", want, err)
+		}
+	}
+	state := regexp.MustCompile(regexp.QuoteMeta(os.TempDir())+`/cutover-lab-\d+`).FindString(err.Error())
+	if state == "" {
+		t.Fatalf("the error does not say where the logs were: %v", err)
+	}
+	leftovers{state: state}.check(t)
 	same(t, before, sysctls(t))
 }
 
@@ -183,6 +212,56 @@ func checkReach(ctx context.Context, t *testing.T, c *lab.Cluster, pods []corev1
 			}
 		}
 	}
+}
+
+// checkService asks a Service by its cluster address from a node and by a node's port from
+// the client; the other node's pod must be among the answers, too.
+func checkService(ctx context.Context, t *testing.T, c *lab.Cluster) {
+	service, err := c.Client().CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "hello"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, Selector: map[string]string{"app": "hello"},
+			Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for machine, url := range map[string]string{
+		"node-1":   "http://" + service.Spec.ClusterIP + "/",
+		lab.Client: fmt.Sprintf("http://10.0.1.10:%d/", service.Spec.Ports[0].NodePort),
+	} {
+		answers := map[string]bool{}
+		poll(ctx, t, "two pods to answer "+machine+" at "+url, func() (string, bool) {
+			out, err := c.Exec(ctx, machine, "curl", "-sS", "--max-time", "2", url)
+			if err == nil {
+				answers[out] = true
+			}
+			return fmt.Sprint(answers, err), len(answers) == 2
+		})
+	}
+}
+
+func checkCancel(ctx context.Context, t *testing.T, c *lab.Cluster) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd, err := c.Command(ctx, "node-1", "sleep", "86399")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	find := func() (string, bool) {
+		_, err := c.Exec(t.Context(), "node-1", "pgrep", "-f", "^sleep 86399")
+		return fmt.Sprint(err), err == nil
+	}
+	poll(ctx, t, "the command to run", find)
+	cancel()
+	_ = cmd.Wait() // killed
+	poll(t.Context(), t, "the command to end", func() (string, bool) {
+		state, running := find()
+		return state, !running
+	})
 }
 
 func checkBoot(ctx context.Context, t *testing.T, c *lab.Cluster, pods []corev1.Pod) {

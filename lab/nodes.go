@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,9 +109,8 @@ func (c *Cluster) Replace(ctx context.Context, name string, options NodeOptions)
 	if err := c.Terminate(ctx, name); err != nil {
 		return Host{}, err
 	}
-	if options.Zone == "" {
-		options.Zone = old.Instance.Zone
-	}
+	options.Zone = cmp.Or(options.Zone, old.Instance.Zone)
+	options.NodeGroup = cmp.Or(options.NodeGroup, old.NodeGroup)
 	return c.AddNode(ctx, options)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -64,7 +65,7 @@ func (c *children) collect() {
 
 // start begins a program; its status arrives on the channel.
 func (c *children) start(p Program) (<-chan syscall.WaitStatus, error) {
-	output, err := os.OpenFile(filepath.Join(logDir, p.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	output, err := os.OpenFile(logFile(p), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", p.Name, err)
 	}
@@ -92,7 +93,7 @@ func (c *children) run(programs []Program) error {
 		}
 		if p.Once {
 			if status := <-ended; status != 0 {
-				return fmt.Errorf("%s ended with status %#x: see %s.log", p.Name, uint32(status), p.Name)
+				return fmt.Errorf("%s ended with status %#x: %s", p.Name, uint32(status), said(p))
 			}
 			continue
 		}
@@ -128,5 +129,16 @@ func await(p Program) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s made no %s within %s: see %s.log", p.Name, p.Ready, readyWithin, p.Name)
+	return fmt.Errorf("%s made no %s within %s: %s", p.Name, p.Ready, readyWithin, said(p))
 }
+
+// said is the end of a program's log: its directory may be gone when the error is read.
+func said(p Program) string {
+	text, err := os.ReadFile(logFile(p))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text[max(0, len(text)-1024):]))
+}
+
+func logFile(p Program) string { return filepath.Join(logDir, p.Name+".log") }

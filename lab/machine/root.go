@@ -27,7 +27,7 @@ func mountRoot(spec Spec) error {
 		return err
 	}
 	root := filepath.Join(spec.Scratch, "root")
-	if err := overlay(spec.Scratch, "/", root); err != nil {
+	if err := overlay(spec.Scratch, root); err != nil {
 		return err
 	}
 	steps := []struct {
@@ -74,9 +74,9 @@ func mountExtras(spec Spec, root string) error {
 	}
 	for _, m := range spec.Mounts {
 		target := filepath.Join(root, m.Target)
-		if m.Lower {
-			if err := overlay(spec.Scratch, m.Source, target); err != nil {
-				return err
+		if m.Copy {
+			if err := os.CopyFS(target, os.DirFS(m.Source)); err != nil {
+				return fmt.Errorf("copying %s to %s: %w", m.Source, target, err)
 			}
 			continue
 		}
@@ -134,17 +134,15 @@ func enter(dir string) error {
 	return nil
 }
 
-// overlay mounts a writable view of the directory lower; its changes live on the tmpfs.
-func overlay(scratch, lower, target string) error {
-	var dirs []string
-	for _, name := range []string{"upper", "work"} {
-		dir := filepath.Join(scratch, tag(target), name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("making the overlay of %s: %w", lower, err)
+// overlay mounts a writable view of the real root; its changes live on the tmpfs.
+func overlay(scratch, target string) error {
+	upper, work := filepath.Join(scratch, "upper"), filepath.Join(scratch, "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("making the overlay of the root: %w", err)
 		}
-		dirs = append(dirs, dir)
 	}
-	return mount("overlay", target, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, dirs[0], dirs[1]))
+	return mount("overlay", target, "overlay", 0, fmt.Sprintf("lowerdir=/,upperdir=%s,workdir=%s", upper, work))
 }
 
 // bind mounts a file or a directory over target, which is made if there is none.

@@ -37,11 +37,11 @@ type Spec struct {
 	Log string
 }
 
-// Mount binds Source (a path of the real machine) over Target, or, when Lower is set,
-// mounts a writable overlay of the directory Source there.
+// Mount binds Source (a path of the real machine) over Target, or, when Copy is set,
+// copies the files of the directory Source there.
 type Mount struct {
 	Source, Target string
-	Lower          bool
+	Copy           bool
 }
 
 // File is a file written when the machine starts.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package node writes down what turns a machine into a Kubernetes node of the lab:
-// the files, the mounts and the programs (containerd, kubelet, kube-proxy) and their
+// the files, the mounts and the programs (containerd, kubelet) and their
 // settings. It is pure; package machine carries it out.
 package node
 
@@ -21,6 +21,7 @@ import (
 
 // Where things are inside a node.
 const (
+	Kube         = binDir + "/lab-kube"     // kubelet, kube-proxy and kubectl
 	InstanceFile = "/etc/lab/instance.json" // vpc.Instance
 	etcDir       = "/etc/lab"               // the settings of the programs
 	binDir       = "/opt/lab/bin"           // the project's own programs, read from the real machine
@@ -30,8 +31,14 @@ const (
 	kubeletDir   = "/var/lib/kubelet"
 )
 
-// PauseImage is what holds every pod's namespaces; bin/pause.tar carries it.
-const PauseImage = "lab/pause:dev"
+// Images of the lab itself, on every node.
+const (
+	PauseImage  = "lab/pause:dev"  // holds every pod's namespaces
+	InRootImage = "lab/inroot:dev" // runs a program of the node from a container
+)
+
+// archives has the archives of those images, in the directory Config.Bin.
+func archives() []string { return []string{"pause.tar", "inroot.tar"} }
 
 // Config is one node.
 type Config struct {
@@ -45,7 +52,7 @@ type Config struct {
 	MaxPods int
 	// Server is the URL of the API server as the node sees it.
 	Server string
-	// Bin is the directory of the real machine with lab-kube, cni/ and pause.tar.
+	// Bin is the directory of the real machine that lab/build fills.
 	Bin string
 	// Images are image archives of the real machine, Docker's or OCI's, imported before
 	// the kubelet starts.
@@ -71,7 +78,7 @@ func Complete(c Config, m machine.Spec) (machine.Spec, error) {
 	m.Mounts = []machine.Mount{
 		{Source: c.Bin, Target: binDir},
 		{Source: c.Credentials, Target: credentials},
-		{Source: filepath.Join(c.Bin, "cni"), Target: "/opt/cni/bin", Lower: true},
+		{Source: filepath.Join(c.Bin, "cni"), Target: "/opt/cni/bin", Copy: true},
 	}
 	for i, image := range images(c) {
 		m.Mounts = append(m.Mounts, machine.Mount{Source: image, Target: imported(i)})
@@ -85,7 +92,6 @@ func Complete(c Config, m machine.Spec) (machine.Spec, error) {
 		{Path: "/etc/cni/net.d/.keep"},
 		{Path: etcDir + "/containerd.toml", Content: []byte(containerdConfig)},
 		{Path: etcDir + "/kubelet.yaml", Content: kubeletConfig(c)},
-		{Path: etcDir + "/kube-proxy.yaml", Content: proxyConfig(c)},
 	}
 	m.Shadows = shadows(c)
 	m.Programs = programs(c)
@@ -93,7 +99,11 @@ func Complete(c Config, m machine.Spec) (machine.Spec, error) {
 }
 
 func images(c Config) []string {
-	return append([]string{filepath.Join(c.Bin, "pause.tar")}, c.Images...)
+	var all []string
+	for _, name := range archives() {
+		all = append(all, filepath.Join(c.Bin, name))
+	}
+	return append(all, c.Images...)
 }
 
 func imported(i int) string { return fmt.Sprintf("%s/%d.tar", imageDir, i) }
@@ -108,15 +118,11 @@ func programs(c Config) []machine.Program {
 	for i, image := range images(c) {
 		list = append(list, machine.Program{Name: "import-" + filepath.Base(image), Once: true, Args: append(slices.Clone(ctr), imported(i))})
 	}
-	kube := binDir + "/lab-kube"
-	return append(list,
-		machine.Program{Name: "kubelet", Args: []string{
-			kube, "kubelet", "--config=" + etcDir + "/kubelet.yaml", "--kubeconfig=" + credentials + "/kubelet.kubeconfig",
-			"--hostname-override=" + c.Name, "--node-ip=" + c.Instance.Interfaces[0].Primary.String(),
-			"--root-dir=" + kubeletDir, "--cert-dir=" + kubeletDir + "/pki", "--node-labels=" + labels(c),
-		}},
-		machine.Program{Name: "kube-proxy", Args: []string{kube, "kube-proxy", "--config=" + etcDir + "/kube-proxy.yaml", "--hostname-override=" + c.Name}},
-	)
+	return append(list, machine.Program{Name: "kubelet", Args: []string{
+		Kube, "kubelet", "--config=" + etcDir + "/kubelet.yaml", "--kubeconfig=" + credentials + "/kubelet.kubeconfig",
+		"--hostname-override=" + c.Name, "--node-ip=" + c.Instance.Interfaces[0].Primary.String(),
+		"--root-dir=" + kubeletDir, "--cert-dir=" + kubeletDir + "/pki", "--node-labels=" + labels(c),
+	}})
 }
 
 // labels are those a node of an EKS managed node group joins with.

@@ -74,17 +74,16 @@ logging: {verbosity: 2}
 	return []byte(config)
 }
 
-// proxyConfig is the EKS add-on's: iptables mode, no cluster CIDR, no masquerading of
-// everything. The connection tracking limits belong to the real machine and stay as they are.
-func proxyConfig(c Config) []byte {
-	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+// ProxyConfig is kube-proxy's, as the EKS add-on has it: iptables mode, no cluster CIDR, no
+// masquerading of everything. The limits of connection tracking belong to the real machine
+// and stay as they are.
+const ProxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: iptables
 clusterCIDR: ""
-clientConnection: {kubeconfig: %s/kube-proxy.kubeconfig}
+clientConnection: {kubeconfig: ` + credentials + `/kube-proxy.kubeconfig}
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 iptables: {masqueradeAll: false, minSyncPeriod: 100ms}
 healthzBindAddress: 0.0.0.0:10256
 metricsBindAddress: 127.0.0.1:10249
-`, credentials)
-}
+`

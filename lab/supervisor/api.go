@@ -13,7 +13,7 @@ import "github.com/cni-cutover/cni-cutover/lab/vpc"
 type Order struct {
 	// Dir is where the control plane's files and all logs go; default the state directory.
 	Dir string
-	// Bin holds lab-kube, cni/ and pause.tar.
+	// Bin is the directory that lab/build fills.
 	Bin string
 	// MTU of every interface in the VPC, in bytes.
 	MTU int
@@ -41,6 +41,8 @@ type Host struct {
 	Instance vpc.Instance
 	// Node: the machine runs a kubelet.
 	Node bool
+	// NodeGroup is the one the node joined; empty for others.
+	NodeGroup string
 	// Logs is a directory with one file per program.
 	Logs string
 }

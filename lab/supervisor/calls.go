@@ -84,7 +84,7 @@ func (s *supervisor) addNode(ctx context.Context, number int, options NodeOption
 	if err != nil {
 		return Host{}, err
 	}
-	return s.start(ctx, spec, config.Instance)
+	return s.start(ctx, spec, config.Instance, config.NodeGroup)
 }
 
 // issue makes the node's certificates and kubeconfigs.

@@ -132,15 +132,15 @@ func (s *supervisor) startHosts(ctx context.Context) error {
 			Ready: filepath.Join(s.order.Dir, Kubeconfig), // certificates are there: nodes may begin
 		}},
 	}
-	if _, err := s.start(ctx, control, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(2)}}); err != nil {
+	if _, err := s.start(ctx, control, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(2)}}, ""); err != nil {
 		return err
 	}
-	_, err := s.start(ctx, machine.Spec{Name: Client}, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(10)}})
+	_, err := s.start(ctx, machine.Spec{Name: Client}, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(10)}}, "")
 	return err
 }
 
 // start makes a machine and remembers it.
-func (s *supervisor) start(ctx context.Context, spec machine.Spec, instance vpc.Instance) (Host, error) {
+func (s *supervisor) start(ctx context.Context, spec machine.Spec, instance vpc.Instance, group string) (Host, error) {
 	spec.Cgroup = filepath.Base(s.state) + "/" + spec.Name
 	spec.Scratch, spec.HostProc = s.scratch, s.hostProc
 	spec.Log = filepath.Join(s.order.Dir, LogDir, spec.Name)
@@ -148,7 +148,7 @@ func (s *supervisor) start(ctx context.Context, spec machine.Spec, instance vpc.
 	if err != nil {
 		return Host{}, errors.Join(err, s.router.Detach(instance.Interfaces))
 	}
-	host := Host{Name: spec.Name, PID: m.HostPID, Instance: instance, Logs: spec.Log, Node: instance.ID != ""}
+	host := Host{Name: spec.Name, PID: m.HostPID, Instance: instance, Logs: spec.Log, Node: instance.ID != "", NodeGroup: group}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.machines[spec.Name] = &running{host, m}
