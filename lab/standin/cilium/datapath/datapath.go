@@ -27,7 +27,7 @@ type Config struct {
 
 // Datapath is the kernel's side of one node. Its methods may be called from several goroutines.
 type Datapath struct {
-	maps       *maps
+	pins       *pinSet
 	hostRoot   string
 	devices    []string
 	tunnelPort int
@@ -62,7 +62,7 @@ func Open(c Config) (*Datapath, error) {
 		return nil, err
 	}
 	d := &Datapath{
-		maps: opened, hostRoot: c.HostRoot, devices: c.Devices, tunnelPort: c.TunnelPort, hostID: c.HostID, mtu: mtu,
+		pins: opened, hostRoot: c.HostRoot, devices: c.Devices, tunnelPort: c.TunnelPort, hostID: c.HostID, mtu: mtu,
 		endpoints: map[uint16]Endpoint{}, native: map[int]string{},
 		cache: map[netip.Prefix]Remote{}, routes: map[Route]bool{}, nodes: map[netip.Addr]string{},
 	}
@@ -78,7 +78,7 @@ func Open(c Config) (*Datapath, error) {
 }
 
 // Close lets go of the maps. Everything on the node stays, and keeps carrying packets.
-func (d *Datapath) Close() { d.maps.close() }
+func (d *Datapath) Close() { d.pins.close() }
 
 // MTU returns the MTU of every device, and of routes that lead into the tunnel, in bytes.
 func (d *Datapath) MTU() (device, route int) { return d.mtu, d.mtu - TunnelOverhead }
@@ -134,7 +134,7 @@ func (d *Datapath) Beat() error {
 		return fmt.Errorf("reading the monotonic clock: %w", err)
 	}
 	const agentLiveness = uint32(1)
-	if err := d.maps.open["cilium_runtime_config"].Put(agentLiveness, uint64(now.Nano())); err != nil {
+	if err := d.pins.open["cilium_runtime_config"].Put(agentLiveness, uint64(now.Nano())); err != nil {
 		return fmt.Errorf("writing the sign of life: %w", err)
 	}
 	return nil
@@ -184,18 +184,18 @@ func (d *Datapath) sync() error {
 	}
 	cache := IPCache(d.self, d.peers, endpoints)
 	err := difference(d.cache, cache, func(prefix netip.Prefix, remote Remote) error {
-		return d.maps.open["cilium_ipcache_v2"].Put(ipcacheKey(prefix), ipcacheValue(remote))
+		return d.pins.open["cilium_ipcache_v2"].Put(ipcacheKey(prefix), ipcacheValue(remote))
 	}, func(prefix netip.Prefix) error {
-		return ignoreMissing(d.maps.open["cilium_ipcache_v2"].Delete(ipcacheKey(prefix)))
+		return ignoreMissing(d.pins.open["cilium_ipcache_v2"].Delete(ipcacheKey(prefix)))
 	})
 	if err != nil {
 		return fmt.Errorf("writing the ipcache: %w", err)
 	}
 	nodes := NodeAddresses(d.self, d.peers)
 	err = difference(d.nodes, nodes, func(addr netip.Addr, name string) error {
-		return d.maps.open["cilium_node_map_v2"].Put(nodeKey(addr), nodeValue(nodeID(name)))
+		return d.pins.open["cilium_node_map_v2"].Put(nodeKey(addr), nodeValue(nodeID(name)))
 	}, func(addr netip.Addr) error {
-		return ignoreMissing(d.maps.open["cilium_node_map_v2"].Delete(nodeKey(addr)))
+		return ignoreMissing(d.pins.open["cilium_node_map_v2"].Delete(nodeKey(addr)))
 	})
 	if err != nil {
 		return fmt.Errorf("writing the node map: %w", err)
@@ -214,7 +214,7 @@ func (d *Datapath) sync() error {
 
 func (d *Datapath) fillHostEndpoints() error {
 	for _, addr := range []netip.Addr{d.self.IP, d.self.Router} {
-		if err := d.maps.open["cilium_lxc"].Update(endpointKey(addr), hostEndpointValue(), ebpf.UpdateAny); err != nil {
+		if err := d.pins.open["cilium_lxc"].Update(endpointKey(addr), hostEndpointValue(), ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("entering the host's address %s: %w", addr, err)
 		}
 	}
@@ -224,7 +224,7 @@ func (d *Datapath) fillHostEndpoints() error {
 // adoptNodeMap takes over what an earlier agent wrote, so that the next sync removes what is stale.
 func (d *Datapath) adoptNodeMap() error {
 	var key, value []byte
-	entries := d.maps.open["cilium_node_map_v2"].Iterate()
+	entries := d.pins.open["cilium_node_map_v2"].Iterate()
 	for entries.Next(&key, &value) {
 		d.nodes[netip.AddrFrom4([4]byte(key[4:8]))] = ""
 	}

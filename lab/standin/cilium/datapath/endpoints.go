@@ -52,40 +52,40 @@ func (d *Datapath) installEndpoint(ep Endpoint) error {
 	}
 	defer collection.Close()
 	for array, program := range map[string]string{"cilium_call_policy": "cil_lxc_policy", "cilium_egresscall_policy": "cil_lxc_policy_egress"} {
-		if err := d.maps.open[array].Update(uint32(ep.ID), collection.Programs[program], ebpf.UpdateAny); err != nil {
+		if err := d.pins.open[array].Update(uint32(ep.ID), collection.Programs[program], ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("registering %s of endpoint %d: %w", program, ep.ID, err)
 		}
 	}
 	value := endpointValue(ep.IfIndex, ep.ID, ep.Identity, ep.MAC, ep.HostMAC)
-	if err := d.maps.open["cilium_lxc"].Put(endpointKey(ep.IP), value); err != nil {
+	if err := d.pins.open["cilium_lxc"].Put(endpointKey(ep.IP), value); err != nil {
 		return fmt.Errorf("entering endpoint %d, %s: %w", ep.ID, ep.IP, err)
 	}
-	links := filepath.Join(d.maps.endpointDir(ep.ID), "links")
+	links := filepath.Join(d.pins.endpointDir(ep.ID), "links")
 	return attach(hook{"cil_from_container", ebpf.AttachTCXIngress, ep.IfIndex, links}, collection)
 }
 
 func (d *Datapath) removeEndpoint(ep Endpoint) error {
-	if err := ignoreMissing(d.maps.open["cilium_lxc"].Delete(endpointKey(ep.IP))); err != nil {
+	if err := ignoreMissing(d.pins.open["cilium_lxc"].Delete(endpointKey(ep.IP))); err != nil {
 		return fmt.Errorf("removing the entry of endpoint %d, %s: %w", ep.ID, ep.IP, err)
 	}
 	for _, array := range []string{"cilium_call_policy", "cilium_egresscall_policy"} {
-		if err := ignoreMissing(d.maps.open[array].Delete(uint32(ep.ID))); err != nil {
+		if err := ignoreMissing(d.pins.open[array].Delete(uint32(ep.ID))); err != nil {
 			return fmt.Errorf("removing endpoint %d from %s: %w", ep.ID, array, err)
 		}
 	}
 	for _, name := range []string{policyName(ep.ID), callsName(ep.ID)} {
-		if err := ignoreMissing(os.Remove(d.maps.path(name))); err != nil {
+		if err := ignoreMissing(os.Remove(d.pins.path(name))); err != nil {
 			return fmt.Errorf("unpinning %s: %w", name, err)
 		}
 	}
-	if err := os.RemoveAll(d.maps.endpointDir(ep.ID)); err != nil {
+	if err := os.RemoveAll(d.pins.endpointDir(ep.ID)); err != nil {
 		return fmt.Errorf("unpinning the links of endpoint %d: %w", ep.ID, err)
 	}
 	return nil
 }
 
 func (d *Datapath) policyMap(id uint16, host bool) error {
-	policy, err := d.maps.pinned(policySpec(id))
+	policy, err := d.pins.pinned(policySpec(id))
 	if err != nil {
 		return err
 	}

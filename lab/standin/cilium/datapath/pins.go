@@ -74,8 +74,8 @@ func netdevCallsName(i int) string   { return fmt.Sprintf("cilium_calls_netdev_%
 
 const overlayCallsName = "cilium_calls_overlay_2"
 
-// maps is the set of open global maps of a node, by pin name.
-type maps struct {
+// pinSet is the set of open global maps of a node, by pin name.
+type pinSet struct {
 	root string
 	open map[string]*ebpf.Map
 }
@@ -83,13 +83,13 @@ type maps struct {
 // openMaps opens or creates the global maps below the bpffs mounted at root. The ipcache is always
 // a new map under the old name, as at every start of the original: programs loaded earlier keep the
 // old one until they are replaced.
-func openMaps(root string) (*maps, error) {
+func openMaps(root string) (*pinSet, error) {
 	for _, dir := range []string{globalsDir, devicesDir, endpointsDir} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("making %s below the bpffs %s (is a bpffs mounted there?): %w", dir, root, err)
 		}
 	}
-	m := &maps{root: root, open: map[string]*ebpf.Map{}}
+	m := &pinSet{root: root, open: map[string]*ebpf.Map{}}
 	for _, spec := range globals() {
 		if spec.Name == "cilium_ipcache_v2" {
 			if err := os.Remove(m.path(spec.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -105,10 +105,10 @@ func openMaps(root string) (*maps, error) {
 	return m, nil
 }
 
-func (m *maps) path(name string) string { return filepath.Join(m.root, globalsDir, name) }
+func (m *pinSet) path(name string) string { return filepath.Join(m.root, globalsDir, name) }
 
 // pinned opens the pin of that name, or creates the map and pins it. A pin of another shape is replaced.
-func (m *maps) pinned(spec ebpf.MapSpec) (*ebpf.Map, error) {
+func (m *pinSet) pinned(spec ebpf.MapSpec) (*ebpf.Map, error) {
 	path := m.path(spec.Name)
 	existing, err := ebpf.LoadPinnedMap(path, nil)
 	if err == nil {
@@ -133,7 +133,7 @@ func (m *maps) pinned(spec ebpf.MapSpec) (*ebpf.Map, error) {
 	return created, nil
 }
 
-func (m *maps) close() {
+func (m *pinSet) close() {
 	for _, opened := range m.open {
 		opened.Close()
 	}

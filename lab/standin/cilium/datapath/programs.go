@@ -26,11 +26,11 @@ type hook struct {
 	pinDir  string
 }
 
-func (m *maps) deviceLinks(device string) string {
+func (m *pinSet) deviceLinks(device string) string {
 	return filepath.Join(m.root, devicesDir, strings.ReplaceAll(device, ".", "-"), "links")
 }
 
-func (m *maps) endpointDir(id uint16) string {
+func (m *pinSet) endpointDir(id uint16) string {
 	return filepath.Join(m.root, endpointsDir, strconv.Itoa(int(id)))
 }
 
@@ -47,14 +47,14 @@ func (d *Datapath) load(calls ebpf.MapSpec, slots map[uint32]string, names ...st
 	if err := d.configure(spec); err != nil {
 		return nil, err
 	}
-	array, err := d.maps.pinned(calls)
+	array, err := d.pins.pinned(calls)
 	if err != nil {
 		return nil, err
 	}
 	defer array.Close()
 	replacements := map[string]*ebpf.Map{"cilium_calls": array}
 	for _, name := range []string{"cilium_ipcache_v2", "cilium_lxc", "cilium_metrics", "cilium_call_policy"} {
-		replacements[name] = d.maps.open[name]
+		replacements[name] = d.pins.open[name]
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
 	if err != nil {
@@ -126,7 +126,7 @@ func attach(h hook, collection *ebpf.Collection) error {
 func (d *Datapath) attachBase() error {
 	drop := map[uint32]string{bpf.CallDropNotify: "tail_drop_notify"}
 	overlay := map[uint32]string{bpf.CallDropNotify: "tail_drop_notify", bpf.CallIPv4: "tail_handle_ipv4_from_overlay"}
-	vxlan, host, net := d.maps.deviceLinks(vxlanName), d.maps.deviceLinks(hostName), d.maps.deviceLinks(netName)
+	vxlan, host, net := d.pins.deviceLinks(vxlanName), d.pins.deviceLinks(hostName), d.pins.deviceLinks(netName)
 	sets := []struct {
 		calls ebpf.MapSpec
 		slots map[uint32]string
@@ -164,7 +164,7 @@ func (d *Datapath) attachSet(calls ebpf.MapSpec, slots map[uint32]string, extra 
 	}
 	defer collection.Close()
 	if policy, ok := collection.Programs["cil_host_policy"]; ok {
-		if err := d.maps.open["cilium_call_policy"].Update(uint32(d.hostID), policy, ebpf.UpdateAny); err != nil {
+		if err := d.pins.open["cilium_call_policy"].Update(uint32(d.hostID), policy, ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("registering the host endpoint's program: %w", err)
 		}
 	}
@@ -180,6 +180,6 @@ func (d *Datapath) attachSet(calls ebpf.MapSpec, slots map[uint32]string, extra 
 func (d *Datapath) attachNative(name string, ifindex int) error {
 	slots := map[uint32]string{bpf.CallDropNotify: "tail_drop_notify"}
 	return d.attachSet(callsSpec(netdevCallsName(ifindex)), slots, nil, []hook{
-		{"cil_from_netdev", ebpf.AttachTCXIngress, ifindex, d.maps.deviceLinks(name)},
+		{"cil_from_netdev", ebpf.AttachTCXIngress, ifindex, d.pins.deviceLinks(name)},
 	})
 }
