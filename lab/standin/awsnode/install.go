@@ -29,10 +29,11 @@ func install(h host, executable string, s Settings) error {
 			return fmt.Errorf("making %s: %w", h.path(dir), err)
 		}
 	}
-	for _, name := range []string{"aws-cni", "egress-cni"} {
-		if err := installBinary(executable, h.path(BinDir, name)); err != nil {
-			return err
-		}
+	if err := installBinary(executable, h.path(BinDir, "aws-cni")); err != nil {
+		return err
+	}
+	if err := linkBinary(h.path(BinDir, "aws-cni"), h.path(BinDir, "egress-cni")); err != nil {
+		return err
 	}
 	_, err := os.Stat(h.path(BinDir, "portmap"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,6 +64,22 @@ func installBinary(from, to string) error {
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("installing %s: %w", to, err), os.Remove(temporary.Name()))
+	}
+	return nil
+}
+
+// linkBinary makes a second name of one file: a lab node's disk is memory.
+func linkBinary(from, to string) error {
+	temporary := filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+".tmp")
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("installing %s: %w", to, err)
+	}
+	err := os.Link(from, temporary)
+	if err == nil {
+		err = os.Rename(temporary, to)
+	}
+	if err != nil {
+		return fmt.Errorf("installing %s: %w", to, err)
 	}
 	return nil
 }

@@ -51,8 +51,10 @@ const isolatedEnv = "AWSNODE_TEST_ISOLATED"
 func isolated(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(isolatedEnv) == t.Name() {
-		if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil { // RunDir is below
-			t.Fatalf("mounting a private /run: %v", err)
+		for _, dir := range []string{"/run", "/var/log"} { // RunDir and the plugin's log are below
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+				t.Fatalf("mounting a private %s: %v", dir, err)
+			}
 		}
 		return true
 	}
