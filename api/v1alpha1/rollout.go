@@ -8,8 +8,7 @@ import (
 )
 
 // Rollout bounds how fast nodes are rolled and what makes the roll stop.
-// +kubebuilder:validation:XValidation:rule="self.maxUnavailable >= 1",message="rollout.maxUnavailable must be at least 1, or no node can ever be granted a slot"
-// +kubebuilder:validation:XValidation:rule="!has(self.maxConcurrentPerZone) || self.maxConcurrentPerZone <= self.maxConcurrent",message="rollout.maxConcurrentPerZone must not exceed rollout.maxConcurrent"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxConcurrentPerZone) || !has(self.maxConcurrent) || self.maxConcurrentPerZone <= self.maxConcurrent",message="rollout.maxConcurrentPerZone must not exceed rollout.maxConcurrent"
 type Rollout struct {
 	// maxConcurrent is how many slots may be held at once.
 	// +kubebuilder:default=1
@@ -20,7 +19,7 @@ type Rollout struct {
 	// maxUnavailable is how many nodes may be out of service at once, whatever the cause: slots plus all other nodes that
 	// were Ready once and are not, or are cordoned.
 	// +kubebuilder:default=1
-	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:XValidation:rule="self >= 1",message="rollout.maxUnavailable must be at least 1, or no node can ever be granted a slot"
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
@@ -111,8 +110,8 @@ type Window struct {
 	// +optional
 	Days []Weekday `json:"days,omitempty"`
 	// start is the wall clock time at which the window opens, HH:MM in 24 hours.
-	// +kubebuilder:validation:Pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$"
-	// +kubebuilder:validation:MaxLength=5
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')",message="a window's start must be HH:MM in 24 hours, as 02:30"
 	Start string `json:"start"`
 	// duration is how long the window stays open; it may pass midnight.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="a window's duration must be between 1m and 24h"
