@@ -13,7 +13,8 @@ import (
 )
 
 // Command prepares a command that runs on a machine (a node, ControlPlane or Client) with
-// its files, network and processes. It is killed with ctx and with the lab.
+// its files, network and processes. It is killed with ctx and with the lab. The machine
+// sees the real machine's root file system and, as /opt/lab/bin, the project's bin.
 func (c *Cluster) Command(ctx context.Context, machine string, argv ...string) (*exec.Cmd, error) {
 	host, err := c.Host(ctx, machine)
 	if err != nil {

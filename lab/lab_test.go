@@ -117,7 +117,7 @@ func TestStartSaysWhyAndLeavesNothing(t *testing.T) {
 			t.Errorf("the error does not mention %q: %v", want, err)
 		}
 	}
-	state := regexp.MustCompile(regexp.QuoteMeta(os.TempDir())+`/cutover-lab-\d+`).FindString(err.Error())
+	state := regexp.MustCompile(regexp.QuoteMeta(os.TempDir()) + `/cutover-lab-\d+`).FindString(err.Error())
 	if state == "" {
 		t.Fatalf("the error does not say where the logs were: %v", err)
 	}

@@ -94,9 +94,6 @@ func (m *Machine) boot(ctx context.Context, spec io.Writer, answer *os.File, net
 	return nil
 }
 
-// Done is closed when the machine is gone.
-func (m *Machine) Done() <-chan struct{} { return m.done }
-
 // Stop kills the machine, waits until all its processes are gone and removes its cgroups.
 func (m *Machine) Stop() error {
 	if err := m.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -135,7 +135,8 @@ func (s *supervisor) startHosts(ctx context.Context) error {
 	if _, err := s.start(ctx, control, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(2)}}, ""); err != nil {
 		return err
 	}
-	_, err := s.start(ctx, machine.Spec{Name: Client}, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(10)}}, "")
+	client := machine.Spec{Name: Client, Mounts: []machine.Mount{{Source: s.order.Bin, Target: "/opt/lab/bin"}}}
+	_, err := s.start(ctx, client, vpc.Instance{Zone: "lab-a", Interfaces: []vpc.Interface{vpc.HostInterface(10)}}, "")
 	return err
 }
 
