@@ -20,8 +20,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/informers"
@@ -140,7 +138,7 @@ func (o *operator) work(ctx context.Context) error {
 	}
 	for {
 		var again <-chan time.Time
-		if err := o.pass(ctx, members.Lister(), nodes.Lister()); err != nil {
+		if err := o.pass(ctx, nodes.Lister()); err != nil {
 			o.log.Error("supplying the nodes", "err", err)
 			again = time.After(operatorRetry)
 		}
@@ -153,18 +151,17 @@ func (o *operator) work(ctx context.Context) error {
 	}
 }
 
-// pass looks at all CiliumNodes once. It writes with the resource version it read, so a pass over an
-// old view changes nothing.
-func (o *operator) pass(ctx context.Context, lister cache.GenericLister, nodes corelisters.NodeLister) error {
-	objects, err := lister.List(labels.Everything())
+// pass looks at all CiliumNodes once, as the server has them now: a cache may not know yet which
+// slices the pass before gave.
+func (o *operator) pass(ctx context.Context, nodes corelisters.NodeLister) error {
+	list, err := o.kube.dyn.Resource(ciliumNodes()).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("listing CiliumNodes: %w", err)
 	}
 	var members []member
 	versions := map[string]string{}
-	for _, object := range objects {
-		version := object.(*unstructured.Unstructured).GetResourceVersion()
-		node, err := fromUnstructured(object)
+	for i := range list.Items {
+		node, err := fromUnstructured(&list.Items[i])
 		if err != nil {
 			return err
 		}
@@ -175,7 +172,7 @@ func (o *operator) pass(ctx context.Context, lister cache.GenericLister, nodes c
 		if gone {
 			continue
 		}
-		versions[node.Name] = version
+		versions[node.Name] = node.ResourceVersion
 		m := member{name: node.Name, created: node.CreationTimestamp.Time}
 		for _, text := range node.Spec.IPAM.PodCIDRs {
 			cidr, err := netip.ParsePrefix(text)
