@@ -97,6 +97,7 @@ type Overlay struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=43
 	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c) && cidr(c).ip().family() == 4 && cidr(c) == cidr(c).masked())",message="overlay.podCIDRs must be IPv4 networks in CIDR form without host bits, as 10.244.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !isCIDR(a) || self.exists_one(b, isCIDR(b) && (cidr(a).containsCIDR(b) || cidr(b).containsCIDR(a))))",message="overlay.podCIDRs must not overlap: two nodes would get the same slice"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.all(c, self.indexOf(c) == oldSelf.indexOf(c))",message="overlay.podCIDRs is append-only: nodes and pods live in the CIDRs that are there"
 	PodCIDRs []string `json:"podCIDRs"`
 	// nodeMaskSize is the prefix length of one node's slice; 24 gives a node 254 pod addresses.

@@ -16,9 +16,9 @@ import (
 // +kubebuilder:printcolumn:name="Role",type=string,JSONPath=".status.role"
 // +kubebuilder:printcolumn:name="Verdict",type=string,JSONPath=".status.verdict"
 // +kubebuilder:printcolumn:name="Asked",type=string,JSONPath=".spec.challenge.purpose"
-// +kubebuilder:printcolumn:name="Fail",type=string,JSONPath=".status.findings[?(@.verdict=='Fail')].reason"
-// +kubebuilder:printcolumn:name="Unknown",type=string,JSONPath=".status.findings[?(@.verdict=='Unknown')].reason"
-// +kubebuilder:printcolumn:name="Warn",type=string,priority=1,JSONPath=".status.findings[?(@.verdict=='Warn')].reason"
+// +kubebuilder:printcolumn:name="Fail",type=string,description="reason of the first finding whose verdict is Fail",JSONPath=".status.findings[?(@.verdict=='Fail')].reason"
+// +kubebuilder:printcolumn:name="Unknown",type=string,description="reason of the first finding whose verdict is Unknown",JSONPath=".status.findings[?(@.verdict=='Unknown')].reason"
+// +kubebuilder:printcolumn:name="Warn",type=string,description="reason of the first finding whose verdict is Warn",priority=1,JSONPath=".status.findings[?(@.verdict=='Warn')].reason"
 // +kubebuilder:printcolumn:name="Looked",type=date,JSONPath=".status.observedAt"
 // +kubebuilder:printcolumn:name="Agent",type=string,priority=1,JSONPath=".status.agentVersion"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
@@ -192,6 +192,7 @@ type Finding struct {
 	Reason Reason `json:"reason"`
 	// message says what was found, where, and what to do next.
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 512",message="a finding's message must not exceed 512 bytes: cut it at a character"
 	// +optional
 	Message string `json:"message,omitempty"`
 	// evidence are the numbers behind it.

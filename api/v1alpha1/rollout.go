@@ -83,10 +83,11 @@ const (
 type Drain struct {
 	// deregistrationDelay is how long the coordinator waits between taking a node out of load balancers and the first
 	// eviction. It must be longer than the target groups' own delay (300 s by default at AWS).
+	// Always written, because 0s is a wish: a slot's terms that left it away would get the default back.
 	// +kubebuilder:default="310s"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('2h')",message="rollout.drain.deregistrationDelay must be between 0s and 2h"
 	// +optional
-	DeregistrationDelay metav1.Duration `json:"deregistrationDelay,omitzero"`
+	DeregistrationDelay metav1.Duration `json:"deregistrationDelay"`
 	// timeout is how long evictions may take before the slot is held.
 	// +kubebuilder:default="30m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="rollout.drain.timeout must be between 1s and 24h"
