@@ -18,6 +18,16 @@ const (
 	NotOnThisRole Reason = "NotOnThisRole"
 )
 
+// Reasons of findings that could not be judged, of any check.
+const (
+	// RoleUndecided: the host does not show yet which CNI owns its pods, so there is nothing to judge it by.
+	RoleUndecided Reason = "RoleUndecided"
+	// HostUnreadable: interfaces, routes, rules or attached programs of the host could not be read.
+	HostUnreadable Reason = "HostUnreadable"
+	// UnderlayUnknown: no interface carries the node's own address or the default route.
+	UnderlayUnknown Reason = "UnderlayUnknown"
+)
+
 // Reasons of the check Conflist.
 const (
 	// ConflistWrongCNI: another CNI than the role wants gives the next pod its network.

@@ -1,0 +1,89 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"github.com/cni-cutover/cni-cutover/agent/facts"
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// overlayMaps asks whether Cilium's pinned maps say what is true. That a map is there and of a known layout proves nothing;
+// its content must agree with this host's interfaces and with what the peers publish of themselves.
+func overlayMaps(s *scene) v1alpha1.Finding {
+	if f, ok := s.mapsUnseen(); ok {
+		return f
+	}
+	switch {
+	case s.f.Links.Sight != facts.Seen:
+		return unreadable("interfaces", s.f.Links.Look)
+	case s.f.Pods.Sight != facts.Seen:
+		return unknown(v1alpha1.PodsUnknown, "the pods of this node, by which Cilium's maps are proved, could not be listed: %s", s.f.Pods.Detail)
+	case !overlayKnown(s.f):
+		return unknown(v1alpha1.SliceUnknown, "the CIDRs of the overlay are not known: %s", s.f.Settings.Detail)
+	}
+	local := s.proveEndpoints()
+	peers := s.countPeers(s.peerInMaps)
+	evidence := append([]v1alpha1.Evidence{
+		number("endpoints", len(s.f.Endpoints.ByIP), "entries"), number("ipcache", len(s.f.IPCache.ByPrefix), "entries"),
+		number("pods_proved", local.right, "pods")}, peers.evidence()...)
+	return with(s.judgeMaps(local, peers), evidence...)
+}
+
+func (s *scene) judgeMaps(local proof, peers peerCount) v1alpha1.Finding {
+	asked := s.f.Peers.Sight != facts.NotLooked
+	switch {
+	case local.reason != "":
+		return fail(local.reason, "%s in %s: %s; restart Cilium's agent on this node if it stays so", "Cilium's endpoint map is wrong", s.f.Endpoints.Stats.Pin, local.detail)
+	case peers.wrong > 0:
+		return fail(peers.reason, "%d peers are not as %s has them: %s; see whether Cilium's agent on this node reaches the API server", peers.wrong, s.f.IPCache.Stats.Pin, peers.detail)
+	case asked && s.f.Peers.Sight != facts.Seen:
+		return unknown(v1alpha1.PeersUnknown, "the CiliumNode objects could not be listed, so the peers are not proved: %s", s.f.Peers.Detail)
+	case peers.undecided > 0:
+		return unknown(v1alpha1.PeersUnknown, "%d peers are not as expected, and whether they must be could not be told from their Node objects: %s", peers.undecided, peers.undecidable)
+	case asked && peers.right == 0:
+		return unknown(v1alpha1.NothingToProve, "there is no peer (%d are excused) by which the tunnel's map could be proved", peers.excused)
+	case local.right == 0 && !local.health:
+		return s.weakProof(asked)
+	case !asked:
+		return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces; peers are proved when the coordinator asks", local.right, andHealth(local))
+	}
+	return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces and %d peers to their nodes", local.right, andHealth(local), peers.right)
+}
+
+// weakProof is for a node with neither a pod in the overlay nor a health endpoint. The host's own entry has its address, its
+// family and its flag in the right place and nothing else set, so it says nothing about where interface and MAC lie. With
+// proved peers beside it that is worth a warning, which a person can hold a roll on; it is not a Pass.
+func (s *scene) weakProof(peersProved bool) v1alpha1.Finding {
+	if peersProved && s.hostEntry() {
+		return warn(v1alpha1.NothingToProve, "the peers and the host's own entry are right, but no pod in the overlay and no %s is here to prove the rest of %s", healthLink, s.f.Endpoints.Stats.Pin)
+	}
+	return unknown(v1alpha1.NothingToProve, "neither a pod in the overlay nor %s is here, so nothing proves Cilium's maps; turn Cilium's endpoint health checking on, or let a pod be scheduled here", healthLink)
+}
+
+// mapsUnseen is the finding when one of the two maps could not be read. Unlayouted maps are Unknown and not Fail: a newer
+// Cilium may work perfectly well.
+func (s *scene) mapsUnseen() (v1alpha1.Finding, bool) {
+	for _, m := range []struct {
+		name string
+		look facts.Look
+	}{{s.f.Endpoints.Stats.Pin, s.f.Endpoints.Look}, {s.f.IPCache.Stats.Pin, s.f.IPCache.Look}} {
+		switch m.look.Sight {
+		case facts.Seen:
+		case facts.Absent:
+			return fail(v1alpha1.MapMissing, "Cilium's map %s is not pinned: %s", m.name, m.look.Detail), true
+		case facts.Alien:
+			return unknown(v1alpha1.MapLayoutUnknown, "%s", m.look.Detail), true
+		default:
+			return unknown(v1alpha1.MapUnreadable, "Cilium's map %s could not be read: %s", m.name, m.look.Detail), true
+		}
+	}
+	return v1alpha1.Finding{}, false
+}
+
+func andHealth(p proof) string {
+	if p.health {
+		return " and " + healthLink
+	}
+	return ""
+}
