@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -33,6 +34,8 @@ type Options struct {
 	Holder string
 	// OwnNode is the name of the node on which it runs; empty if it runs on none.
 	OwnNode string
+	// Registry receives the metrics; nil for the manager's own.
+	Registry prometheus.Registerer
 	// DryRun receives every action that would be taken; nil for the real thing.
 	DryRun io.Writer
 }
@@ -43,8 +46,11 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making a Kubernetes client: %w", err)
 	}
+	if o.Registry == nil {
+		o.Registry = ctrlmetrics.Registry
+	}
 	m := newMetrics()
-	if err := ctrlmetrics.Registry.Register(m); err != nil {
+	if err := o.Registry.Register(m); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	r := &Reconciler{

@@ -1,0 +1,329 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator"
+	"github.com/cni-cutover/cni-cutover/internal/apiserver"
+)
+
+var server *apiserver.Server
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = apiserver.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctrl.SetLogger(logr.Discard())
+	code := m.Run()
+	if err := server.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func quantity(s string) *resource.Quantity {
+	q := resource.MustParse(s)
+	return &q
+}
+
+func scheme(t *testing.T) *runtime.Scheme {
+	s := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1alpha1.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// lead runs a coordinator until the returned function is called, which is no gentler to its state than kill -9: nothing of
+// it is in the process.
+func lead(t *testing.T) (stop func()) {
+	t.Helper()
+	mgr, err := ctrl.NewManager(server.Config(), ctrl.Options{
+		Scheme: scheme(t), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: prometheus.NewRegistry()}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	var once bool
+	stop = func() {
+		cancel()
+		if !once {
+			once = true
+			if err := <-ended; err != nil {
+				t.Errorf("running the coordinator: %v", err)
+			}
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// newCutover is a Cutover with the times of a test.
+func newCutover() *v1alpha1.Cutover {
+	short := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+	return &v1alpha1.Cutover{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName},
+		Spec: v1alpha1.CutoverSpec{
+			Overlay: v1alpha1.Overlay{PodCIDRs: []string{"10.244.0.0/16"}},
+			Rollout: v1alpha1.Rollout{Soak: short(time.Second), Drain: v1alpha1.Drain{DeregistrationDelay: short(time.Second), Timeout: short(3 * time.Second)}},
+		},
+	}
+}
+
+// TestAWholeRoll takes a cluster of three nodes through every phase on a real API server, approving as a person would,
+// with an unsafe node, a budget that allows nothing, and a coordinator that is replaced in the middle of a drain.
+func TestAWholeRoll(t *testing.T) {
+	c, err := client.New(server.Config(), client.Options{Scheme: scheme(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &cluster{t: t, c: c, sick: map[string]v1alpha1.Reason{}}
+	k.ciliumNodeConfigs()
+	for _, zone := range []string{"a", "b", "a"} {
+		k.join(v1alpha1.RoleLegacy, zone)
+	}
+	k.daemonSet("aws-node")
+	k.daemonSet("cilium")
+	k.start(t.Context())
+	stop := lead(t)
+	k.must(c.Create(t.Context(), newCutover()))
+
+	t.Log("every phase waits for its approval and says what a person must do")
+	k.waitStalled(v1alpha1.AwaitingApproval)
+	k.patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy"]}}`)
+
+	t.Log("the fence refuses to start without the settings that keep Services alive")
+	k.waitStalled(v1alpha1.LegacySettings)
+	if k.fenced() {
+		t.Fatal("the VPC CNI was fenced without its settings")
+	}
+	k.setLegacyEnv()
+
+	t.Log("the fence is built in order, and no node loses its CNI")
+	k.waitPhase(v1alpha1.PhaseRollNodes)
+	k.wantLegacyPods(3)
+	if got := k.condition(v1alpha1.ConditionFenceIntact); got.Status != metav1.ConditionTrue {
+		t.Errorf("FenceIntact = %s (%s), want True", got.Status, got.Message)
+	}
+
+	t.Log("an unsafe node gets no slot, and says why")
+	for _, n := range []string{"node-1", "node-2", "node-3"} {
+		k.setSick(n, v1alpha1.TunnelDown)
+	}
+	k.deployment("shop", 3)
+	k.budget("shop", 3)
+	k.patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy","RollNodes","RemoveLegacy"]}}`)
+	eventually(t, 20*time.Second, func() string {
+		for _, w := range k.cutover().Status.Waiting {
+			if w.Node == "node-1" && w.Reason == v1alpha1.NodeNotSafe && strings.Contains(w.Message, string(v1alpha1.TunnelDown)) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("node-1 does not wait as NodeNotSafe: %+v", k.cutover().Status.Waiting)
+	})
+	if slots := k.cutover().Status.Slots; len(slots) > 0 {
+		t.Fatalf("an unsafe node was granted a slot: %+v", slots)
+	}
+	k.wantEvent("node-1", v1alpha1.NodeNotSafe)
+
+	t.Log("it is granted one by itself once the cause is gone, and a budget that allows nothing holds it")
+	for _, n := range []string{"node-1", "node-2", "node-3"} {
+		k.setSick(n, "")
+	}
+	k.waitSlot(v1alpha1.EvictionBlocked)
+	eventually(t, 20*time.Second, func() string {
+		if got := k.condition(v1alpha1.ConditionBudgetExhausted); got.Status != metav1.ConditionTrue {
+			return "the slot is not held: " + got.Message
+		}
+		return ""
+	})
+	k.wantEvent(k.cutover().Status.Slots[0].Node, v1alpha1.EvictionBlocked)
+
+	t.Log("another coordinator takes over in the middle, and the roll goes on by itself once the budget allows")
+	stop()
+	lead(t)
+	k.budget("shop", 2)
+	k.waitPhase(v1alpha1.PhaseFullEBPF)
+	k.verifyMoved()
+}
+
+func (k *cluster) waitStalled(reason v1alpha1.Reason) {
+	k.t.Helper()
+	eventually(k.t, 20*time.Second, func() string {
+		got := k.condition(v1alpha1.ConditionStalled)
+		if got.Status == metav1.ConditionTrue && got.Reason == string(reason) && got.Message != "" {
+			return ""
+		}
+		return fmt.Sprintf("Stalled = %s %s (%s), want True %s", got.Status, got.Reason, got.Message, reason)
+	})
+}
+
+func (k *cluster) waitPhase(p v1alpha1.Phase) {
+	k.t.Helper()
+	eventually(k.t, 90*time.Second, func() string {
+		c := k.cutover()
+		if c.Status.Phase == p {
+			return ""
+		}
+		return fmt.Sprintf("phase %s, want %s; slots %+v; waiting %+v; conditions %+v", c.Status.Phase, p, c.Status.Slots, c.Status.Waiting, c.Status.Conditions)
+	})
+}
+
+func (k *cluster) waitSlot(reason v1alpha1.Reason) {
+	k.t.Helper()
+	eventually(k.t, 30*time.Second, func() string {
+		slots := k.cutover().Status.Slots
+		if len(slots) == 1 && slots[0].Reason == reason && slots[0].Message != "" {
+			return ""
+		}
+		return fmt.Sprintf("slots = %+v, want one that waits for %s", slots, reason)
+	})
+}
+
+func (k *cluster) wantEvent(node string, reason v1alpha1.Reason) {
+	k.t.Helper()
+	eventually(k.t, 15*time.Second, func() string {
+		var events corev1.EventList
+		if err := k.c.List(k.t.Context(), &events); err != nil {
+			return err.Error()
+		}
+		if slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
+			return e.InvolvedObject.Kind == "Node" && e.InvolvedObject.Name == node && e.Reason == string(reason) && e.Type == corev1.EventTypeWarning
+		}) {
+			return ""
+		}
+		return fmt.Sprintf("no Event %s on %s", reason, node)
+	})
+}
+
+func (k *cluster) legacy() *appsv1.DaemonSet {
+	var ds appsv1.DaemonSet
+	err := k.c.Get(k.t.Context(), client.ObjectKey{Namespace: "kube-system", Name: "aws-node"}, &ds)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	k.must(err)
+	return &ds
+}
+
+func (k *cluster) fenced() bool {
+	return k.legacy().Spec.Template.Spec.NodeSelector[v1alpha1.FenceLabel] == "true"
+}
+
+func (k *cluster) setLegacyEnv() {
+	ds := k.legacy()
+	ds.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{
+		{Name: "AWS_EXTERNAL_SERVICE_CIDRS", Value: "10.244.0.0/16"}, {Name: "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", Value: "10.244.0.0/16"},
+	}
+	k.must(k.c.Update(k.t.Context(), ds))
+}
+
+func (k *cluster) wantLegacyPods(n int32) {
+	k.t.Helper()
+	if ds := k.legacy(); ds.Status.DesiredNumberScheduled != n || ds.Status.NumberReady != n {
+		k.t.Errorf("aws-node: desired %d ready %d, want %d of both", ds.Status.DesiredNumberScheduled, ds.Status.NumberReady, n)
+	}
+}
+
+func (k *cluster) deployment(name string, replicas int32) {
+	labels := map[string]string{"app": name}
+	k.must(k.c.Create(k.t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					Containers: []corev1.Container{{Name: name, Image: "none"}},
+					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+						MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
+					}},
+				},
+			},
+		},
+	}))
+	eventually(k.t, 20*time.Second, func() string {
+		var d appsv1.Deployment
+		k.must(k.c.Get(k.t.Context(), client.ObjectKey{Namespace: "default", Name: name}, &d))
+		if d.Status.ReadyReplicas == replicas {
+			return ""
+		}
+		return fmt.Sprintf("%d of %d pods of %s are ready", d.Status.ReadyReplicas, replicas, name)
+	})
+}
+
+func (k *cluster) budget(name string, available int) {
+	min := intstr.FromInt32(int32(available))
+	pdb := &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &min, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
+	}
+	if err := k.c.Create(k.t.Context(), pdb); apierrors.IsAlreadyExists(err) {
+		k.must(k.c.Get(k.t.Context(), client.ObjectKeyFromObject(pdb), pdb))
+		pdb.Spec.MinAvailable = &min
+		k.must(k.c.Update(k.t.Context(), pdb))
+	}
+}
+
+// verifyMoved looks at the cluster, not at our status.
+func (k *cluster) verifyMoved() {
+	k.t.Helper()
+	if k.legacy() != nil {
+		k.t.Error("the VPC CNI's DaemonSet is still there")
+	}
+	var nodes corev1.NodeList
+	k.must(k.c.List(k.t.Context(), &nodes))
+	for _, n := range nodes.Items {
+		_, fence := n.Labels[v1alpha1.FenceLabel]
+		if slices.Contains([]string{"node-1", "node-2", "node-3"}, n.Name) || fence || n.Spec.Unschedulable {
+			k.t.Errorf("%s is left: fence label %t, cordoned %t", n.Name, fence, n.Spec.Unschedulable)
+		}
+	}
+	if len(nodes.Items) != 3 {
+		k.t.Errorf("%d nodes, want 3", len(nodes.Items))
+	}
+	for _, f := range k.cutover().Status.Finished {
+		if f.Outcome != v1alpha1.OutcomeReplaced {
+			k.t.Errorf("slot of %s ended as %s", f.Node, f.Outcome)
+		}
+	}
+}
