@@ -238,23 +238,32 @@ func absolute(paths []string) ([]string, error) {
 	return all, nil
 }
 
+// Root finds the module's root: the directory, the current one or one above it, that has
+// lab/build.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("looking for the module's root: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "lab", "build")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("looking for the module's root: no directory above the current one has lab/build: start from within the module")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
 // findBin finds the directory of the lab's programs and checks that they are there.
 func findBin(bin string) (string, error) {
 	if bin == "" {
-		dir, err := os.Getwd()
+		root, err := Root()
 		if err != nil {
-			return "", fmt.Errorf("looking for the module's root: %w", err)
+			return "", err
 		}
-		for {
-			if _, err := os.Stat(filepath.Join(dir, "lab", "build")); err == nil {
-				break
-			}
-			if dir == filepath.Dir(dir) {
-				return "", errors.New("looking for bin: no directory above the current one has lab/build: set Config.Bin")
-			}
-			dir = filepath.Dir(dir)
-		}
-		bin = filepath.Join(dir, "bin")
+		bin = filepath.Join(root, "bin")
 	}
 	bin, err := filepath.Abs(bin)
 	if err != nil {
