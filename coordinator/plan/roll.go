@@ -16,8 +16,11 @@ import (
 const (
 	// maxWaiting is how many waiting nodes the status names.
 	maxWaiting = 32
-	// lookahead is how many nodes beyond the free slots are asked, so that one unsafe node does not keep a slot empty.
+	// lookahead is how many nodes are asked beyond the first that has not answered yet.
 	lookahead = 2
+	// maxUnsafe is how many unsafe nodes are passed over, and asked again whenever their answers expire, in search of a safe
+	// one. It bounds what a cluster in which nothing is safe costs: as many writes every two minutes, twice.
+	maxUnsafe = maxWaiting
 )
 
 // rollNodes hands out slots and is done when every selected node shows role Overlay.
@@ -140,27 +143,28 @@ func (d *decider) firstHeld() string {
 func (d *decider) grant(next []Node) {
 	d.status.Waiting = nil
 	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed })
-	asked := 0
+	unanswered, unsafe := 0, 0
 	for i, n := range next {
 		if reason, message := d.unfit(n, next[i:], mixed); reason != "" {
 			d.wait(n, reason, message)
 			continue
 		}
 		reason, message := d.full(n)
-		if reason != "" || asked > lookahead {
+		if reason != "" || unanswered > lookahead || unsafe >= maxUnsafe {
 			if reason == "" {
 				reason, message = v1alpha1.SlotsTaken, "other nodes come first"
 			}
 			d.wait(n, reason, message)
 			continue
 		}
-		asked++
 		a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: n.Role()}, true)
 		switch {
 		case a.safe:
-			asked--
 			d.grantTo(n, a)
-		case !a.fresh:
+		case a.fresh:
+			unanswered++
+		default:
+			unsafe++
 			d.wait(n, a.reason, a.message)
 		}
 	}
