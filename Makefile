@@ -50,7 +50,7 @@ test: ## Everything that has to hold, as root: lint, unit, kernel, chart, end to
 .PHONY: race
 race: ## The unit tests again, with the race detector (not the lab)
 	@$(ROOT)
-	go test -race -p 2 -count=1 $$(go list ./... | grep -v /lab/)
+	go test -race -p 2 -count=1 $$(go list ./... | grep -vE '/lab(/|$$)')
 
 .PHONY: demo
 demo: ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, KEEP=1)
