@@ -147,8 +147,9 @@ func (a *agent) follow(ctx context.Context, group *errgroup.Group, peers <-chan 
 		case now = <-peers:
 		}
 		if installed {
+			// An agent that ended here would come back and repair what somebody broke to see it broken.
 			if err := a.datapath.SetPeers(now); err != nil {
-				return err
+				a.log.Error("following the peers; tried again at their next change", "err", err)
 			}
 			continue
 		}

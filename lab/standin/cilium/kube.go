@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"time"
@@ -79,6 +80,7 @@ func fromUnstructured(obj runtime.Object) (ciliumNode, error) {
 }
 
 // parse turns the object into a member of the overlay; ok is false while it has no InternalIP.
+// IPv6 addresses are passed over: there is no IPv6 in this overlay.
 func (n ciliumNode) parse() (node datapath.Node, ok bool, err error) {
 	node.Name = n.Name
 	for _, address := range n.Spec.Addresses {
@@ -86,16 +88,18 @@ func (n ciliumNode) parse() (node datapath.Node, ok bool, err error) {
 		if err != nil {
 			return datapath.Node{}, false, fmt.Errorf("reading an address of CiliumNode %s: %w", n.Name, err)
 		}
-		switch address.Type {
-		case string(corev1.NodeInternalIP):
+		switch {
+		case !ip.Is4():
+		case address.Type == string(corev1.NodeInternalIP):
 			node.IP = ip
-		case "CiliumInternalIP":
+		case address.Type == "CiliumInternalIP":
 			node.Router = ip
 		}
 	}
 	if n.Spec.Health.IPv4 != "" {
-		if node.Health, err = netip.ParseAddr(n.Spec.Health.IPv4); err != nil {
-			return datapath.Node{}, false, fmt.Errorf("reading the health address of CiliumNode %s: %w", n.Name, err)
+		node.Health, err = netip.ParseAddr(n.Spec.Health.IPv4)
+		if err != nil || !node.Health.Is4() {
+			return datapath.Node{}, false, fmt.Errorf("reading the health address %q of CiliumNode %s: want an IPv4 address", n.Spec.Health.IPv4, n.Name)
 		}
 	}
 	for _, text := range n.Spec.IPAM.PodCIDRs {
@@ -103,7 +107,9 @@ func (n ciliumNode) parse() (node datapath.Node, ok bool, err error) {
 		if err != nil {
 			return datapath.Node{}, false, fmt.Errorf("reading a pod CIDR of CiliumNode %s: %w", n.Name, err)
 		}
-		node.PodCIDR = append(node.PodCIDR, cidr)
+		if cidr.Addr().Is4() {
+			node.PodCIDR = append(node.PodCIDR, cidr)
+		}
 	}
 	return node, node.IP.IsValid(), nil
 }
@@ -289,7 +295,8 @@ func (k *kubeCluster) peers(lister cache.GenericLister) ([]datapath.Node, error)
 		}
 		node, ok, err := read.parse()
 		if err != nil {
-			return nil, err
+			slog.Error("passing over a peer", "err", err) // one broken object must not cut off all nodes
+			continue
 		}
 		if ok && node.Name != k.name {
 			peers = append(peers, node)

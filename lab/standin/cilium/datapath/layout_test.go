@@ -45,3 +45,17 @@ func TestEncodesAsARealNodeDoes(t *testing.T) {
 		})
 	}
 }
+
+func FuzzIPCacheKeyOfIPv4(f *testing.F) {
+	f.Add([]byte{10, 244, 1, 0}, 24)
+	f.Fuzz(func(t *testing.T, raw []byte, bits int) {
+		if len(raw) != 4 || bits < 0 || bits > 32 {
+			return
+		}
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte(raw)), bits)
+		key := ipcacheKey(p)
+		if got := netip.AddrFrom4([4]byte(key[8:12])); got != p.Masked().Addr() || int(key[0]) != 32+bits {
+			t.Errorf("%s: got %x", p, key)
+		}
+	})
+}
