@@ -72,8 +72,7 @@ func (e *Env) InstallChart(ctx context.Context) error {
 	}
 	return e.step(ctx, "our chart: agents and coordinator", func(ctx context.Context) error {
 		values := append([]string{
-			"agent.image.repository=cni-cutover/agent", "agent.image.tag=dev", "agent.image.pullPolicy=Never",
-			"coordinator.image.repository=cni-cutover/coordinator", "coordinator.image.tag=dev", "coordinator.image.pullPolicy=Never",
+			"agent.image=cni-cutover/agent", "coordinator.image=cni-cutover/coordinator", "image.tag=dev", "image.pullPolicy=Never",
 		}, e.options.ChartValues...)
 		if _, err := e.helm(ctx, "install", "cni-cutover", filepath.Join(e.root, "charts", "cni-cutover"),
 			"--namespace", Namespace, "--create-namespace", "--set", strings.Join(values, ",")); err != nil {

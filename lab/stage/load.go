@@ -34,6 +34,11 @@ type Traffic struct {
 	DeregistrationDelay time.Duration
 }
 
+// healthyAfter is how many good health checks in a row, one a second, a node needs before clients
+// reach it: the number that AWS recommends and starts from. It matters: a node is Ready, and
+// answers a check by a pod that happens to be near, seconds before its CNI can reach every pod.
+const healthyAfter = 5
+
 // DefaultTraffic is the demo's.
 func DefaultTraffic() Traffic {
 	return Traffic{Rate: 120, Timeout: time.Second, DeregistrationDelay: 3 * time.Second}
@@ -84,7 +89,7 @@ func (e *Env) StartLoad(ctx context.Context) error {
 		l := &Load{}
 		e.Load = l
 		l.balancer, err = e.outsideProcess(ctx, l.balancerLine, "balancer", "--kubeconfig="+kubeconfig, "--address="+address,
-			"--deregistration-delay="+e.options.Traffic.DeregistrationDelay.String())
+			"--deregistration-delay="+e.options.Traffic.DeregistrationDelay.String(), fmt.Sprintf("--healthy-after=%d", healthyAfter))
 		if err != nil {
 			return err
 		}

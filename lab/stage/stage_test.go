@@ -191,11 +191,11 @@ func replace(ctx context.Context, t *testing.T, e *stage.Env, node corev1.Node) 
 // evict asks for the eviction of each pod that a drain would remove and says how many are left.
 func evict(ctx context.Context, t *testing.T, e *stage.Env, node string) int {
 	t.Helper()
-	pods, err := stage.Workload(ctx, e.Client)
+	pods, err := e.Kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	must(t, err)
 	left := 0
-	for _, pod := range pods {
-		if pod.Spec.NodeName != node {
+	for _, pod := range pods.Items {
+		if owner := metav1.GetControllerOf(&pod); owner != nil && owner.Kind == "DaemonSet" {
 			continue
 		}
 		left++
