@@ -1,0 +1,100 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/cni-cutover/cni-cutover/agent/check"
+	"github.com/cni-cutover/cni-cutover/agent/facts"
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// Metrics are what the agent tells Prometheus. What is not known is not there, rather than 0.
+type Metrics struct {
+	findings     *prometheus.GaugeVec
+	roles        *prometheus.GaugeVec
+	pods         *prometheus.GaugeVec
+	mtu          *prometheus.GaugeVec
+	entries      *prometheus.GaugeVec
+	duration     prometheus.Histogram
+	lastLook     prometheus.Gauge
+	writes       prometheus.Counter
+	failedWrites prometheus.Counter
+	answers      prometheus.Counter
+}
+
+// NewMetrics registers the metrics of one agent.
+func NewMetrics(r prometheus.Registerer, version string) *Metrics {
+	const ns = "cni_cutover_agent"
+	with := promauto.With(r)
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return with.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: name, Help: help}, labels)
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return with.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help})
+	}
+	gauges("build_info", "Version of the agent; always 1.", "version").WithLabelValues(version).Set(1)
+	return &Metrics{
+		findings: gauges("finding", "1 for the verdict that each check has now, 0 for the others.", "check", "verdict"),
+		roles:    gauges("role", "1 for the role that this node's host shows now, 0 for the others.", "role"),
+		pods:     gauges("pods", "Pods with a network of their own on this node, by the network that their address lies in.", "network"),
+		mtu:      gauges("mtu_bytes", "MTU of the NIC (underlay), of cilium_vxlan (device) and of the routes into the tunnel (route_min, route_max).", "kind"),
+		entries:  gauges("map_entries", "Entries of Cilium's pinned maps at the last look.", "map"),
+		duration: with.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Name: "look_duration_seconds", Help: "Time that a look and its judgement took.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+		}),
+		lastLook: with.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "last_look_timestamp_seconds", Help: "When the last look ended, in seconds since 1970.",
+		}),
+		writes:       counter("reports_written_total", "Reports written to the API server, answers included."),
+		failedWrites: counter("report_failures_total", "Reports that could not be made or written."),
+		answers:      counter("challenges_answered_total", "Challenges of the coordinator that were answered."),
+	}
+}
+
+// observe puts one look into the metrics.
+func (m *Metrics) observe(f *facts.Facts, s v1alpha1.NodeCutoverStatus, took time.Duration) {
+	m.duration.Observe(took.Seconds())
+	m.lastLook.Set(float64(f.At.Add(took).UnixNano()) / 1e9)
+	for _, x := range s.Findings {
+		for _, v := range []v1alpha1.Verdict{v1alpha1.VerdictPass, v1alpha1.VerdictWarn, v1alpha1.VerdictFail, v1alpha1.VerdictUnknown, v1alpha1.VerdictNotAsked} {
+			m.findings.WithLabelValues(string(x.Check), string(v)).Set(one(x.Verdict == v))
+		}
+	}
+	for _, r := range []v1alpha1.Role{v1alpha1.RoleLegacy, v1alpha1.RoleOverlay, v1alpha1.RoleMixed, v1alpha1.RoleUnknown} {
+		m.roles.WithLabelValues(string(r)).Set(one(s.Role == r))
+	}
+	m.pods.Reset()
+	if n, ok := check.NetworksOf(f); ok {
+		m.pods.WithLabelValues("overlay").Set(float64(n.Overlay))
+		m.pods.WithLabelValues("outside").Set(float64(n.Outside))
+		m.pods.WithLabelValues("pending").Set(float64(n.Pending))
+	}
+	m.mtu.Reset()
+	z := check.SizesOf(f)
+	for kind, bytes := range map[string]int{"underlay": z.Underlay, "device": z.Device, "route_min": z.RouteMin, "route_max": z.RouteMax} {
+		if bytes > 0 {
+			m.mtu.WithLabelValues(kind).Set(float64(bytes))
+		}
+	}
+	m.entries.Reset()
+	if f.Endpoints.Sight == facts.Seen {
+		m.entries.WithLabelValues("endpoints").Set(float64(len(f.Endpoints.ByIP)))
+	}
+	if f.IPCache.Sight == facts.Seen {
+		m.entries.WithLabelValues("ipcache").Set(float64(len(f.IPCache.ByPrefix)))
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

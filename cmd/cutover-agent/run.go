@@ -1,0 +1,94 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/cni-cutover/cni-cutover/agent"
+)
+
+func runCommand(o *options) *cobra.Command {
+	address := ":9791"
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Watch this node, answer the coordinator and serve metrics, until told to stop",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), o, address)
+		},
+	}
+	cmd.Flags().StringVar(&address, "metrics-address", address, "where to serve /metrics, /healthz and /readyz")
+	return cmd
+}
+
+func run(ctx context.Context, o *options, address string) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	klog.SetLogger(logr.FromSlogHandler(log.Handler())) // client-go's own words
+	node, err := o.nodeName()
+	if err != nil {
+		return err
+	}
+	off, err := o.switchedOff()
+	if err != nil {
+		return err
+	}
+	fallback, err := o.fallback()
+	if err != nil {
+		return err
+	}
+	config, err := o.rest()
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a := agent.New(agent.Config{
+		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
+		Look: o.host.Look, Metrics: agent.NewMetrics(registry, version), Log: log,
+	})
+	api, err := agent.NewAPI(config, node, func(question bool) {
+		if question {
+			a.Asked()
+			return
+		}
+		a.Changed()
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening for metrics (another program may hold the port; see --metrics-address): %w", err)
+	}
+	server := &http.Server{Handler: a.Handler(registry, api.Synced), ReadHeaderTimeout: 10 * time.Second}
+
+	log.Info("agent started", "version", version, "node", node, "metrics", listener.Addr().String())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { api.Watch(ctx); return nil })
+	group.Go(func() error { agent.Notice(ctx, o.confDir(), a.Changed, log); return nil })
+	group.Go(func() error { a.Run(ctx, api); return nil })
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving metrics: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error { <-ctx.Done(); return server.Close() })
+	return group.Wait()
+}
