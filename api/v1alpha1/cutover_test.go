@@ -5,12 +5,14 @@ package v1alpha1_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -201,5 +203,18 @@ func TestAnApprovalSurvivesTheSpecThatIsKeptInGit(t *testing.T) {
 	}
 	if diff := cmp.Diff([]v1alpha1.Phase{v1alpha1.PhaseDecoupleIngress}, got.Spec.ApprovedPhases); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestTheExampleIsACutover follows the way of the README: apply the example, then approve a phase.
+func TestTheExampleIsACutover(t *testing.T) {
+	text, err := os.ReadFile("../../docs/examples/cutover.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := created(t, object(t, string(text)))
+	const approve = `[{"op":"add","path":"/spec/approvedPhases/-","value":"DecoupleIngress"}]`
+	if err := cluster.Patch(t.Context(), o, client.RawPatch(types.JSONPatchType, []byte(approve))); err != nil {
+		t.Error(err)
 	}
 }
