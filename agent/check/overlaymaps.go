@@ -6,6 +6,7 @@ package check
 import (
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
 // overlayMaps asks whether Cilium's pinned maps say what is true. That a map is there and of a known layout proves nothing;
@@ -34,7 +35,7 @@ func (s *scene) judgeMaps(local proof, peers peerCount) v1alpha1.Finding {
 	asked := s.f.Peers.Sight != facts.NotLooked
 	switch {
 	case local.reason != "":
-		return fail(local.reason, "%s in %s: %s; restart Cilium's agent on this node if it stays so", "Cilium's endpoint map is wrong", s.f.Endpoints.Stats.Pin, local.detail)
+		return fail(local.reason, "Cilium's endpoint map %s is wrong: %s; restart Cilium's agent on this node if it stays so", s.f.Endpoints.Stats.Pin, local.detail)
 	case peers.wrong > 0:
 		return fail(peers.reason, "%d peers are not as %s has them: %s; see whether Cilium's agent on this node reaches the API server", peers.wrong, s.f.IPCache.Stats.Pin, peers.detail)
 	case asked && s.f.Peers.Sight != facts.Seen:
@@ -61,13 +62,13 @@ func (s *scene) weakProof(peersProved bool) v1alpha1.Finding {
 	return unknown(v1alpha1.NothingToProve, "neither a pod in the overlay nor %s is here, so nothing proves Cilium's maps; turn Cilium's endpoint health checking on, or let a pod be scheduled here", healthLink)
 }
 
-// mapsUnseen is the finding when one of the two maps could not be read. Unlayouted maps are Unknown and not Fail: a newer
-// Cilium may work perfectly well.
+// mapsUnseen is the finding when one of the two maps could not be read. A map of an unknown layout is Unknown and not Fail: a
+// newer Cilium may work perfectly well.
 func (s *scene) mapsUnseen() (v1alpha1.Finding, bool) {
 	for _, m := range []struct {
 		name string
 		look facts.Look
-	}{{s.f.Endpoints.Stats.Pin, s.f.Endpoints.Look}, {s.f.IPCache.Stats.Pin, s.f.IPCache.Look}} {
+	}{{ciliummap.EndpointsPin, s.f.Endpoints.Look}, {ciliummap.IPCachePin, s.f.IPCache.Look}} {
 		switch m.look.Sight {
 		case facts.Seen:
 		case facts.Absent:
