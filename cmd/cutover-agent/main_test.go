@@ -68,7 +68,7 @@ func TestLookOnceNeedsNoAPIServer(t *testing.T) {
 
 func TestLookPrintsATable(t *testing.T) {
 	out, _ := command(t, "look", "--once", "--host-root", t.TempDir(), "--bpffs", t.TempDir())
-	for _, want := range []string{"Node n1 is Unknown", "CHECK", "OverlayMaps", "no --kubeconfig"} {
+	for _, want := range []string{"Node n1 is Unknown", "CHECK", "OverlayMaps", "no --overlay-cidrs"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in %s", want, out)
 		}
