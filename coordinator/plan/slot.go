@@ -275,33 +275,35 @@ func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
 
 func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
 	r, _ := d.w.node(s.ReplacementUID)
-	if !r.Ready || sick(r) {
-		d.note(s.Node, true, v1alpha1.ReplacementUnhealthy, "Validate", "%s became unhealthy while it soaked", s.Replacement)
-		return progress{back: v1alpha1.StepValidate}
+	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay}
+	if !r.Ready || sick(r, requiredChecks(q, d.spec.Waivers, d.w.Now)) {
+		return progress{back: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy, message: s.Replacement + " became unhealthy while it soaked"}
 	}
 	end := s.Since.Add(s.Terms.Soak.Duration)
 	if d.w.Now.Before(end) {
 		d.wakeAt(end)
 		return waitFor(v1alpha1.Soaking, "%s must stay healthy until %s", s.Replacement, end.UTC().Format(time.RFC3339))
 	}
-	a := d.ask(r, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: end}, act)
+	q.After = end
+	a := d.ask(r, q, act)
 	if a.safe {
 		return done()
 	}
 	if a.reason == v1alpha1.NodeNotSafe {
-		return progress{back: v1alpha1.StepValidate}
+		return progress{back: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy, message: a.message}
 	}
 	return progress{reason: a.reason, message: a.message}
 }
 
-// sick says whether the newest report of a node, asked for or not, holds a Fail.
-func sick(n Node) bool {
+// sick says whether the newest report of a node, asked for or not, holds a Fail of a check that validates it. What Validate
+// does not ask must not send a slot back there: it would pass, and go round in circles.
+func sick(n Node, required []v1alpha1.CheckName) bool {
 	r := n.report()
 	if r == nil {
 		return false
 	}
 	for _, f := range r.Findings {
-		if f.Verdict == v1alpha1.VerdictFail {
+		if f.Verdict == v1alpha1.VerdictFail && slices.Contains(required, f.Check) {
 			return true
 		}
 	}

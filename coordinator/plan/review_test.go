@@ -1,0 +1,61 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// rolling is a toy cluster that has come as far as its first slot, or as far as asking for one.
+func rolling(t *testing.T, nodes int, spec v1alpha1.CutoverSpec) *toyCluster {
+	t.Helper()
+	c := newToyCluster(nodes, spec)
+	c.until(t, "the roll begins", func() bool { return c.cutover.Status.Phase == v1alpha1.PhaseRollNodes })
+	return c
+}
+
+// until runs the toy cluster until something is seen.
+func (c *toyCluster) until(t *testing.T, what string, seen func() bool) {
+	t.Helper()
+	for range 2000 {
+		if seen() {
+			return
+		}
+		c.run(1)
+	}
+	t.Fatalf("it never came to this: %s\n%s", what, tail(c))
+}
+
+// inStep says whether the first slot is in a step.
+func (c *toyCluster) inStep(step v1alpha1.Step) func() bool {
+	return func() bool { return len(c.cutover.Status.Slots) > 0 && c.cutover.Status.Slots[0].Step == step }
+}
+
+// fail makes one check of a node's newest report a Fail, whatever its agent was asked.
+func fail(n *toyNode, check v1alpha1.CheckName) {
+	for i := range n.Cutover.Status.Findings {
+		if f := &n.Cutover.Status.Findings[i]; f.Check == check {
+			f.Verdict, f.Reason = v1alpha1.VerdictFail, v1alpha1.LegacyRules
+		}
+	}
+}
+
+func TestAWaivedFailDoesNotSendASoakingReplacementRoundInCircles(t *testing.T) {
+	spec := baseSpec()
+	c := rolling(t, 2, spec)
+	c.cutover.Spec.Waivers = []v1alpha1.Waiver{{Check: string(v1alpha1.CheckLegacyResidue), Until: metav1.NewTime(c.now.Add(24 * time.Hour))}}
+	c.until(t, "a replacement soaks", c.inStep(v1alpha1.StepSoak))
+	w := c.world()
+	for i := range w.Nodes {
+		fail(&toyNode{Node: w.Nodes[i]}, v1alpha1.CheckLegacyResidue)
+	}
+	if d := Decide(w); d.Status.Slots[0].Step != v1alpha1.StepSoak {
+		t.Errorf("the slot goes back to %s over a check that is waived", d.Status.Slots[0].Step)
+	}
+}
