@@ -59,3 +59,28 @@ func TestAWaivedFailDoesNotSendASoakingReplacementRoundInCircles(t *testing.T) {
 		t.Errorf("the slot goes back to %s over a check that is waived", d.Status.Slots[0].Step)
 	}
 }
+
+func TestAReplacementThatRelapsesWhileItSoaksIsAFailure(t *testing.T) {
+	for name, relapse := range map[string]func(*toyNode){
+		"not Ready": func(n *toyNode) { n.Ready = false },
+		"unhealthy": func(n *toyNode) { n.healthy = false; fail(n, v1alpha1.CheckPrograms) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := rolling(t, 3, baseSpec())
+			c.until(t, "a replacement soaks", c.inStep(v1alpha1.StepSoak))
+			r := c.byUID(c.cutover.Status.Slots[0].ReplacementUID)
+			relapse(r)
+			d := Decide(c.world())
+			s := d.Status.Slots[0]
+			if s.Step != v1alpha1.StepValidate || s.HeldSince == nil {
+				t.Fatalf("the slot is in %s, held since %v; want it held in Validate", s.Step, s.HeldSince)
+			}
+			if got := conditionOf(d, v1alpha1.ConditionBudgetExhausted); got.Status != metav1.ConditionTrue {
+				t.Errorf("BudgetExhausted = %s, want True: a failure counts", got.Status)
+			}
+			c.run(2)
+			r.Ready, r.healthy = true, true
+			c.until(t, "the slot resumes by itself and ends", func() bool { return c.cutover.Status.Rolled == 1 })
+		})
+	}
+}

@@ -73,7 +73,9 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 		p := d.look(s, s.Step == recorded)
 		switch {
 		case p.back != "":
+			// A relapse is a failure whenever it comes: the deadline starts anew with the step, so it could go on for ever.
 			d.enter(s, p.back)
+			d.hold(s, p.reason, p.message)
 		case p.done:
 			next := row.next(s.Terms.Surge)
 			if next == "" {
