@@ -111,6 +111,23 @@ func (d *decider) ask(n Node, q question, act bool) answer {
 	return a
 }
 
+// heard is what an answer means to a slot that waits for it. Answers expire and are asked for again; that is no news, so
+// until the new one is there, what the last one said stands.
+func heard(s *v1alpha1.Slot, a answer) progress {
+	switch {
+	case a.safe:
+		return done()
+	case a.fresh && answered(s.Reason):
+		return progress{reason: s.Reason, message: s.Message}
+	}
+	return progress{reason: a.reason, message: a.message}
+}
+
+// answered says whether a reason to wait comes from an answer, or from the lack of one.
+func answered(r v1alpha1.Reason) bool {
+	return slices.Contains([]v1alpha1.Reason{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.ReplacementUnhealthy}, r)
+}
+
 // judge judges a node's report against the challenge on the same object. Whatever is missing, empty, of another node, of
 // another boot or of another role is Unknown, and Unknown is never safe. The caller has checked the challenge itself.
 func judge(n Node, holdOn []string) answer {

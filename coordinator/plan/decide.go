@@ -74,7 +74,7 @@ func (d *decider) wakeAt(t time.Time) {
 // that node's owner reference; until then it is not touched.
 func (d *decider) nodeCutovers() {
 	for _, n := range d.w.Nodes {
-		if n.Cutover == nil && !n.Deleting {
+		if n.Cutover == nil && !n.NameTaken && !n.Deleting {
 			d.act(CreateNodeCutover{Node: n.Name, UID: n.UID})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -81,6 +82,42 @@ func TestAReplacementThatRelapsesWhileItSoaksIsAFailure(t *testing.T) {
 			c.run(2)
 			r.Ready, r.healthy = true, true
 			c.until(t, "the slot resumes by itself and ends", func() bool { return c.cutover.Status.Rolled == 1 })
+		})
+	}
+}
+
+func TestAskingAgainIsNoNews(t *testing.T) {
+	for name, step := range map[string]v1alpha1.Step{"before a slot": "", "in Confirm": v1alpha1.StepConfirm, "in Validate": v1alpha1.StepValidate} {
+		t.Run(name, func(t *testing.T) {
+			c := rolling(t, 1, baseSpec())
+			if step != "" {
+				c.until(t, "a slot is in "+string(step), c.inStep(step))
+			}
+			for _, n := range c.nodes {
+				n.healthy = false
+			}
+			c.run(300)
+			writes, asks := 0, 0
+			for end := c.now.Add(time.Hour); c.now.Before(end); {
+				c.tick()
+				w := c.world()
+				d := Decide(w)
+				if !equality.Semantic.DeepEqual(w.Cutover.Status, d.Status) {
+					writes++
+				}
+				for _, a := range d.Actions {
+					if _, ok := a.(Ask); ok {
+						asks++
+					}
+				}
+				c.step(w)
+			}
+			if writes > 0 {
+				t.Errorf("the ledger was written %d times in an hour in which nothing changed", writes)
+			}
+			if asks < 20 || asks > 40 {
+				t.Errorf("the node was asked %d times in an hour, want once every two minutes", asks)
+			}
 		})
 	}
 }

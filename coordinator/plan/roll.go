@@ -163,9 +163,19 @@ func (d *decider) grant(next []Node) {
 			d.grantTo(n, a)
 		case a.fresh:
 			unanswered++
+			d.stillWaits(n)
 		default:
 			unsafe++
 			d.wait(n, a.reason, a.message)
+		}
+	}
+}
+
+// stillWaits repeats what the last answer said of a node that has only just been asked again.
+func (d *decider) stillWaits(n Node) {
+	for _, b := range d.w.Cutover.Status.Waiting {
+		if b.Node == n.Name && answered(b.Reason) {
+			d.wait(n, b.Reason, b.Message)
 		}
 	}
 }

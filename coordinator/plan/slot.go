@@ -166,11 +166,7 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n Node, act bool) progress {
 	if role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed {
 		return waitFor(v1alpha1.AnswerRefused, "the host of %s shows role %s; only Legacy and Mixed nodes are drained", s.Node, role)
 	}
-	a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act)
-	if a.safe {
-		return done()
-	}
-	return progress{reason: a.reason, message: a.message}
+	return heard(s, d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act))
 }
 
 func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
@@ -266,13 +262,10 @@ func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s is not Ready", s.Replacement)
 	}
 	a := d.ask(r, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: s.Since.Time}, act)
-	if a.safe {
-		return done()
-	}
-	if a.reason == v1alpha1.NodeNotSafe {
+	if !a.safe && a.reason == v1alpha1.NodeNotSafe {
 		a.reason = v1alpha1.ReplacementUnhealthy
 	}
-	return progress{reason: a.reason, message: a.message}
+	return heard(s, a)
 }
 
 func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
@@ -288,13 +281,10 @@ func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
 	}
 	q.After = end
 	a := d.ask(r, q, act)
-	if a.safe {
-		return done()
-	}
-	if a.reason == v1alpha1.NodeNotSafe {
+	if !a.safe && a.reason == v1alpha1.NodeNotSafe {
 		return progress{back: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy, message: a.message}
 	}
-	return progress{reason: a.reason, message: a.message}
+	return heard(s, a)
 }
 
 // sick says whether the newest report of a node, asked for or not, holds a Fail of a check that validates it. What Validate

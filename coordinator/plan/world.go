@@ -83,6 +83,9 @@ type Node struct {
 	CiliumPods []Pod
 	// Cutover is the node's NodeCutover; nil if there is none.
 	Cutover *v1alpha1.NodeCutover
+	// NameTaken is true while the NodeCutover of an earlier node of the same name is still there. It dies with that node's
+	// owner reference.
+	NameTaken bool
 }
 
 // Pod names a pod exactly: a pod that was re-created under the same name has another UID.
