@@ -38,6 +38,10 @@ func (c *toyCluster) inStep(step v1alpha1.Step) func() bool {
 	return func() bool { return len(c.cutover.Status.Slots) > 0 && c.cutover.Status.Slots[0].Step == step }
 }
 
+func (c *toyCluster) held() bool {
+	return len(c.cutover.Status.Slots) > 0 && c.cutover.Status.Slots[0].HeldSince != nil
+}
+
 // fail makes one check of a node's newest report a Fail, whatever its agent was asked.
 func fail(n *toyNode, check v1alpha1.CheckName) {
 	for i := range n.Cutover.Status.Findings {
@@ -119,5 +123,36 @@ func TestAskingAgainIsNoNews(t *testing.T) {
 				t.Errorf("the node was asked %d times in an hour, want once every two minutes", asks)
 			}
 		})
+	}
+}
+
+func TestAReleasedSlotIsOffTheLedgerBeforeItsNodeGetsAnother(t *testing.T) {
+	spec := baseSpec()
+	spec.Rollout.MaxUnavailable, spec.Rollout.MaxConcurrent = 3, 3
+	c := rolling(t, 1, spec)
+	c.until(t, "a slot drains", c.inStep(v1alpha1.StepDrain))
+	n := c.node("n01")
+	n.blocked = true
+	c.until(t, "it is held", c.held)
+	n.Cutover.Annotations = map[string]string{v1alpha1.AnnotationRelease: "someone: it takes too long"}
+	w := c.world()
+	ask := (&decider{w: w, spec: &w.Cutover.Spec}).newChallenge(n.Node, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
+	n.Cutover.Spec.Challenge = &ask
+	c.tick()
+	w = c.world()
+	d := Decide(w)
+	if len(d.Status.Slots) > 0 {
+		t.Fatalf("n01 was granted a slot in the very decision that took its last one: %+v", d.Status.Slots[0])
+	}
+	c.step(w)
+	c.until(t, "its marks are gone", func() bool {
+		return n.CordonedBy == "" && !releaseAsked(n.Node) || len(c.cutover.Status.Slots) > 0
+	})
+	if len(c.cutover.Status.Slots) > 0 {
+		t.Error("n01 was granted a slot while it still carried the marks of its last one")
+	}
+	n.blocked = false
+	if !c.run(1000) {
+		t.Errorf("the roll does not go on after the release:\n%s", tail(c))
 	}
 }
