@@ -156,3 +156,20 @@ func TestAReleasedSlotIsOffTheLedgerBeforeItsNodeGetsAnother(t *testing.T) {
 		t.Errorf("the roll does not go on after the release:\n%s", tail(c))
 	}
 }
+
+func TestAReleaseOnTheCutoverIsOnlyForNodesThatAreGone(t *testing.T) {
+	c := rolling(t, 2, baseSpec())
+	c.until(t, "a slot drains", c.inStep(v1alpha1.StepDrain))
+	n := c.node(c.cutover.Status.Slots[0].Node)
+	n.blocked = true
+	c.until(t, "it is held", c.held)
+	c.cutover.Annotations = map[string]string{v1alpha1.AnnotationRelease: n.Name}
+	c.run(3)
+	if !c.held() {
+		t.Error("a slot was released by an annotation that nobody takes away, while its node has a NodeCutover to say so on")
+	}
+	c.remove(n.Name)
+	c.until(t, "the slot waits for a replacement that never comes, and is let go", func() bool {
+		return len(c.cutover.Status.Finished) > 0 && c.cutover.Status.Finished[0].Outcome == v1alpha1.OutcomeReleased
+	})
+}

@@ -335,12 +335,15 @@ func (d *decider) hold(s *v1alpha1.Slot, reason v1alpha1.Reason, message string)
 // released says whether a person gave the slot back: on the NodeCutover of either node, or, if both are gone, by the
 // node's name on the Cutover.
 func (d *decider) released(s v1alpha1.Slot) bool {
+	gone := true
 	for _, uid := range []types.UID{s.NodeUID, s.ReplacementUID} {
-		if n, ok := d.w.node(uid); ok && releaseAsked(n) {
+		n, ok := d.w.node(uid)
+		if ok && releaseAsked(n) {
 			return true
 		}
+		gone = gone && !ok
 	}
-	return d.w.Cutover.Annotations[v1alpha1.AnnotationRelease] == s.Node
+	return gone && d.w.Cutover.Annotations[v1alpha1.AnnotationRelease] == s.Node
 }
 
 func releaseAsked(n Node) bool {
