@@ -242,7 +242,7 @@ const (
 	CanaryTooLarge Reason = "CanaryTooLarge"
 	// WindowInvalid: a window names a time zone that is not known.
 	WindowInvalid Reason = "WindowInvalid"
-	// SelectorInvalid: spec.nodes.selector cannot be parsed.
+	// SelectorInvalid: spec.nodes.selector cannot be parsed, or selects no node.
 	SelectorInvalid Reason = "SelectorInvalid"
 	// CiliumMissing: Cilium's DaemonSet is missing or not rolled out.
 	CiliumMissing Reason = "CiliumMissing"

@@ -4,7 +4,6 @@
 package plan
 
 import (
-	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -84,13 +83,12 @@ func TestNothingIsGranted(t *testing.T) {
 		shut func(*toyCluster, *World)
 		want v1alpha1.Reason
 	}{
-		"while paused":                          {func(_ *toyCluster, w *World) { w.Cutover.Spec.State = v1alpha1.StatePaused }, v1alpha1.Paused},
-		"after an abort":                        {func(_ *toyCluster, w *World) { w.Cutover.Spec.State = v1alpha1.StateAborted }, v1alpha1.Aborted},
-		"while the fence has no config":         {func(_ *toyCluster, w *World) { w.NodeConfig.Intact = false }, v1alpha1.FenceOpen},
-		"while the DaemonSet is unfenced":       {func(_ *toyCluster, w *World) { w.Legacy.Fenced = false }, v1alpha1.FenceOpen},
-		"while a Legacy node lost its label":    {func(_ *toyCluster, w *World) { w.Nodes[0].FenceLabel = false }, v1alpha1.FenceOpen},
-		"with a canary larger than the set":     {func(_ *toyCluster, w *World) { *w.Cutover.Spec.Rollout.Canary = 9 }, v1alpha1.CanaryTooLarge},
-		"with a selector that cannot be parsed": {func(_ *toyCluster, w *World) { w.SelectorErr = errors.New("bad operator") }, v1alpha1.SelectorInvalid},
+		"while paused":                       {func(_ *toyCluster, w *World) { w.Cutover.Spec.State = v1alpha1.StatePaused }, v1alpha1.Paused},
+		"after an abort":                     {func(_ *toyCluster, w *World) { w.Cutover.Spec.State = v1alpha1.StateAborted }, v1alpha1.Aborted},
+		"while the fence has no config":      {func(_ *toyCluster, w *World) { w.NodeConfig.Intact = false }, v1alpha1.FenceOpen},
+		"while the DaemonSet is unfenced":    {func(_ *toyCluster, w *World) { w.Legacy.Fenced = false }, v1alpha1.FenceOpen},
+		"while a Legacy node lost its label": {func(_ *toyCluster, w *World) { w.Nodes[0].FenceLabel = false }, v1alpha1.FenceOpen},
+		"with a canary larger than the set":  {func(_ *toyCluster, w *World) { *w.Cutover.Spec.Rollout.Canary = 9 }, v1alpha1.CanaryTooLarge},
 		"in a time zone that does not exist": {func(_ *toyCluster, w *World) {
 			w.Cutover.Spec.Rollout.Windows = []v1alpha1.Window{{Start: "00:00", Duration: metav1.Duration{Duration: time.Hour}, TimeZone: "Mars/Olympus"}}
 		}, v1alpha1.WindowInvalid},

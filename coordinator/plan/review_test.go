@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -172,4 +173,26 @@ func TestAReleaseOnTheCutoverIsOnlyForNodesThatAreGone(t *testing.T) {
 	c.until(t, "the slot waits for a replacement that never comes, and is let go", func() bool {
 		return len(c.cutover.Status.Finished) > 0 && c.cutover.Status.Finished[0].Outcome == v1alpha1.OutcomeReleased
 	})
+}
+
+func TestARollOfNothingIsNotDone(t *testing.T) {
+	for name, none := range map[string]func(*World){
+		"a selector that cannot be parsed": func(w *World) { w.SelectorErr = errors.New("bad operator") },
+		"a selector that selects no node":  func(*World) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := rolling(t, 2, baseSpec())
+			c.run(1)
+			w := c.world()
+			for i := range w.Nodes {
+				w.Nodes[i].Selected = false
+			}
+			none(w)
+			d := Decide(w)
+			got := conditionOf(d, v1alpha1.ConditionStalled)
+			if d.Status.Phase != v1alpha1.PhaseRollNodes || got.Status != metav1.ConditionTrue || got.Reason != string(v1alpha1.SelectorInvalid) {
+				t.Errorf("phase %s, Stalled = %s %s; want RollNodes stalled by SelectorInvalid", d.Status.Phase, got.Status, got.Reason)
+			}
+		})
+	}
 }

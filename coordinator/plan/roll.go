@@ -25,6 +25,12 @@ const (
 
 // rollNodes hands out slots and is done when every selected node shows role Overlay.
 func (d *decider) rollNodes() state {
+	switch {
+	case d.w.SelectorErr != nil:
+		return stalled(v1alpha1.SelectorInvalid, "spec.nodes.selector cannot be parsed, so no node is selected: %v", d.w.SelectorErr)
+	case d.status.Nodes.Total == 0:
+		return stalled(v1alpha1.SelectorInvalid, "spec.nodes.selector selects no node, and a roll of no node proves nothing: correct it")
+	}
 	next := d.candidates()
 	if len(next) == 0 && len(d.status.Slots) == 0 {
 		d.status.Waiting = nil
@@ -93,8 +99,6 @@ func (d *decider) unseen() string {
 func (d *decider) mayGrant() state {
 	r := d.spec.Rollout
 	switch {
-	case d.w.SelectorErr != nil:
-		return stalled(v1alpha1.SelectorInvalid, "spec.nodes.selector cannot be parsed, so no node is selected: %v", d.w.SelectorErr)
 	case d.spec.State == v1alpha1.StatePaused:
 		return stalled(v1alpha1.Paused, "spec.state is Paused: slots that were granted finish, none is granted")
 	case d.spec.State == v1alpha1.StateAborted:
