@@ -121,6 +121,9 @@ func (d *decider) phase() state {
 		return state{done: true, reason: v1alpha1.CutoverComplete, message: "every phase is done"}
 	}
 	p := phases()[i]
+	if p.Name == v1alpha1.PhaseRemoveLegacy && d.w.Legacy.Found && len(d.candidates()) > 0 {
+		return d.rollAgain()
+	}
 	if !d.begun(p.Name) {
 		if s := d.mayBegin(p); !s.done {
 			return s
@@ -140,6 +143,15 @@ func (d *decider) phase() state {
 	}
 	d.note("", false, v1alpha1.Progressing, "End", "phase %s is done", p.Name)
 	return going(v1alpha1.Progressing, "phase %s is done", p.Name)
+}
+
+// rollAgain goes back from RemoveLegacy to RollNodes for a node that may be rolled after all: its opt-out was lifted, the
+// selector was widened, or it came up Legacy.
+func (d *decider) rollAgain() state {
+	d.status.Phase = v1alpha1.PhaseRollNodes
+	d.record(v1alpha1.PhaseRollNodes).FinishedAt = metav1.Time{}
+	d.note("", false, v1alpha1.NodesLeft, "Reopen", "phase %s goes on: %s is left to be rolled", v1alpha1.PhaseRollNodes, d.candidates()[0].Name)
+	return going(v1alpha1.NodesLeft, "phase %s goes on", v1alpha1.PhaseRollNodes)
 }
 
 func (d *decider) mayBegin(p phase) state {

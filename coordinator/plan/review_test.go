@@ -196,3 +196,20 @@ func TestARollOfNothingIsNotDone(t *testing.T) {
 		})
 	}
 }
+
+func TestANodeThatMayBeRolledAfterAllIsRolled(t *testing.T) {
+	c := rolling(t, 3, baseSpec())
+	c.node("n03").OptOut, c.node("n03").OptedOut = "a long job", true
+	c.until(t, "only the node that is kept out is left", func() bool { return c.cutover.Status.Phase == v1alpha1.PhaseRemoveLegacy })
+	c.run(20)
+	if c.cutover.Status.Phase != v1alpha1.PhaseRemoveLegacy || !c.legacy.Found {
+		t.Fatalf("phase %s, VPC CNI there: %t; want RemoveLegacy to wait for the node that is kept out", c.cutover.Status.Phase, c.legacy.Found)
+	}
+	c.node("n03").OptedOut = false
+	if !c.run(1000) {
+		t.Errorf("the node is never rolled:\n%s", tail(c))
+	}
+	for _, b := range c.broken {
+		t.Error(b)
+	}
+}
