@@ -5,6 +5,7 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -211,5 +212,20 @@ func TestANodeThatMayBeRolledAfterAllIsRolled(t *testing.T) {
 	}
 	for _, b := range c.broken {
 		t.Error(b)
+	}
+}
+
+func TestCanariesThatAreDoneAskForNoMoreNodes(t *testing.T) {
+	spec := baseSpec()
+	*spec.Rollout.Canary = 3
+	c := rolling(t, 5, spec)
+	c.until(t, "three canaries are done", func() bool { return c.cutover.Status.Rolled == 3 && len(c.cutover.Status.Slots) == 0 })
+	for _, n := range slices.Clone(c.nodes) {
+		if n.role == v1alpha1.RoleOverlay {
+			c.remove(n.Name)
+		}
+	}
+	if !c.run(1000) {
+		t.Errorf("the roll stops when the cluster has shrunk below the number of its canaries:\n%s", tail(c))
 	}
 }

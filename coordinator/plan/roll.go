@@ -105,7 +105,7 @@ func (d *decider) mayGrant() state {
 		return stalled(v1alpha1.Aborted, "spec.state is Aborted: slots that were granted finish, none is granted")
 	case !d.fence.intact:
 		return going(v1alpha1.FenceOpen, "no slot is granted while the fence is open: %s", d.fence.message)
-	case r.Canary != nil && *r.Canary > d.status.Nodes.Total:
+	case r.Canary != nil && d.status.Rolled < *r.Canary && *r.Canary > d.status.Nodes.Total:
 		return stalled(v1alpha1.CanaryTooLarge, "rollout.canary is %d, but only %d nodes are selected: lower it", *r.Canary, d.status.Nodes.Total)
 	case d.heldSlots() >= int(r.FailureBudget):
 		return going(v1alpha1.BudgetSpent, "%d slots are held and rollout.failureBudget is %d: %s", d.heldSlots(), r.FailureBudget, d.firstHeld())
