@@ -6,6 +6,7 @@ package plan
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -227,5 +228,18 @@ func TestCanariesThatAreDoneAskForNoMoreNodes(t *testing.T) {
 	}
 	if !c.run(1000) {
 		t.Errorf("the roll stops when the cluster has shrunk below the number of its canaries:\n%s", tail(c))
+	}
+}
+
+func TestAMixedNodeOfTheCoordinatorDoesNotBlockTheRoll(t *testing.T) {
+	c := rolling(t, 3, baseSpec())
+	own := c.node("n02")
+	own.role, own.FenceLabel = v1alpha1.RoleMixed, false
+	if !c.run(1000) {
+		t.Fatalf("the coordinator's node waits for the others and the others wait for it:\n%s", tail(c))
+	}
+	story := strings.Join(c.log, "\n")
+	if strings.Index(story, "n02 gets a slot") < strings.Index(story, "n03 gets a slot") {
+		t.Error("the coordinator's own node does not come last")
 	}
 }

@@ -70,14 +70,14 @@ func (d *decider) inLedger(n Node) bool {
 	return slices.ContainsFunc(d.status.Slots, func(s v1alpha1.Slot) bool { return s.NodeUID == n.UID || s.ReplacementUID == n.UID })
 }
 
-// sortKey orders nodes: Mixed ones first, the coordinator's own last, the others as rollout.order says.
+// sortKey orders nodes: Mixed ones first, the coordinator's own last whatever it is, the others as rollout.order says.
 func (d *decider) sortKey(n Node) string {
 	rank := "1"
 	switch {
-	case n.Role() == v1alpha1.RoleMixed:
-		rank = "0"
 	case n.Name == d.w.OwnNode:
 		rank = "2"
+	case n.Role() == v1alpha1.RoleMixed:
+		rank = "0"
 	}
 	if d.spec.Rollout.Order == v1alpha1.OrderZone {
 		return rank + "\x00" + n.Zone + "\x00" + n.Name
@@ -146,7 +146,7 @@ func (d *decider) firstHeld() string {
 // grant hands out slots to the first nodes that are safe, as far as the limits allow, and asks the next ones.
 func (d *decider) grant(next []Node) {
 	d.status.Waiting = nil
-	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed })
+	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
 	unanswered, unsafe := 0, 0
 	for i, n := range next {
 		if reason, message := d.unfit(n, next[i:], mixed); reason != "" {
