@@ -93,25 +93,32 @@ func (m mover) cordon(ctx context.Context, a plan.Cordon) error {
 	})
 }
 
-// uncordon undoes a cordon of ours as far as it is still so, and leaves alone what stood there before it.
+// uncordon undoes a cordon of ours as far as it is still so, leaves alone what stood there before it, and takes back what
+// the slot asked for: a request that stayed would count as made when the node gets its next slot.
 func (m mover) uncordon(ctx context.Context, a plan.Uncordon) error {
 	n, err := m.kube.CoreV1().Nodes().Get(ctx, a.Node, metav1.GetOptions{})
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	record := cordonOf(n)
-	if record == nil || record.Slot != a.Slot {
-		return nil
+	annotations := map[string]any{}
+	for _, request := range []string{v1alpha1.AnnotationReplace, v1alpha1.AnnotationSurge} {
+		if n.Annotations[request] == string(a.Slot) {
+			annotations[request] = nil
+		}
 	}
-	metadata := map[string]any{"annotations": map[string]any{
-		v1alpha1.AnnotationCordon: nil, v1alpha1.AnnotationReplace: nil, v1alpha1.AnnotationSurge: nil,
-	}}
+	metadata := map[string]any{"annotations": annotations}
 	patch := map[string]any{"metadata": metadata}
-	if !record.Excluded {
-		metadata["labels"] = map[string]any{v1alpha1.LabelExcludeBalancers: nil}
+	if record := cordonOf(n); record != nil && record.Slot == a.Slot {
+		annotations[v1alpha1.AnnotationCordon] = nil
+		if !record.Excluded {
+			metadata["labels"] = map[string]any{v1alpha1.LabelExcludeBalancers: nil}
+		}
+		if !record.Unschedulable && n.Spec.Unschedulable {
+			patch["spec"] = map[string]any{"unschedulable": false}
+		}
 	}
-	if !record.Unschedulable && n.Spec.Unschedulable {
-		patch["spec"] = map[string]any{"unschedulable": false}
+	if len(annotations) == 0 {
+		return nil
 	}
 	return m.patchNode(ctx, a.Node, n.UID, n.ResourceVersion, patch)
 }

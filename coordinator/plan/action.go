@@ -69,7 +69,7 @@ type (
 		Slot types.UID
 		Node string
 	}
-	// Uncordon undoes a Cordon whose slot is no more, if it is still as we made it.
+	// Uncordon undoes the Cordon of a slot that is no more, if it is still as we made it, and takes its requests back.
 	Uncordon struct {
 		Slot types.UID
 		Node string

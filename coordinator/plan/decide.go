@@ -102,7 +102,7 @@ func (d *decider) count() {
 	d.status.Nodes = c
 }
 
-// tidy puts right what outlived its reason: cordons and release annotations of slots that are no more, the leaving taint,
+// tidy puts right what outlived its reason: cordons, requests and release annotations of slots that are no more, the leaving taint,
 // and the SafeToDrain condition of an answer that has expired.
 func (d *decider) tidy() {
 	rolling := d.status.Phase == v1alpha1.PhaseRollNodes && d.begun(v1alpha1.PhaseRollNodes) && d.spec.State != v1alpha1.StateAborted
@@ -110,8 +110,8 @@ func (d *decider) tidy() {
 		if n.Deleting {
 			continue
 		}
-		if n.CordonedBy != "" && !d.held(n.CordonedBy) {
-			d.act(Uncordon{Slot: n.CordonedBy, Node: n.Name})
+		if slot := n.marked(); slot != "" && !d.held(slot) {
+			d.act(Uncordon{Slot: slot, Node: n.Name})
 		}
 		if releaseAsked(n) && !d.inSlot(n.UID) {
 			d.act(RemoveRelease{Node: n.Name})

@@ -90,7 +90,7 @@ func (c *toyCluster) checkAction(a Action) {
 			c.violate(2, "cordon of %s without a slot", a.Node)
 		}
 	case Uncordon:
-		if n := c.node(a.Node); n.CordonedBy != a.Slot || slot(string(a.Slot)) != nil {
+		if n := c.node(a.Node); n.marked() != a.Slot || slot(string(a.Slot)) != nil {
 			c.violate(3, "uncordon of %s, which is not ours to undo", a.Node)
 		}
 	case SetFenceLabel:

@@ -243,3 +243,30 @@ func TestAMixedNodeOfTheCoordinatorDoesNotBlockTheRoll(t *testing.T) {
 		t.Error("the coordinator's own node does not come last")
 	}
 }
+
+func TestACutoverThatIsMadeAnewInTheMiddleOfASlotGoesOn(t *testing.T) {
+	for _, surge := range []bool{false, true} {
+		for _, step := range way(surge) {
+			spec := baseSpec()
+			spec.Rollout.Surge, spec.Rollout.Soak.Duration = surge, time.Minute
+			c := rolling(t, 3, spec)
+			if step == string(v1alpha1.StepDetach) {
+				continue // the toy cluster has no volumes: the step is over in the decision that enters it
+			}
+			c.until(t, "a slot is in "+step, c.inStep(v1alpha1.Step(step)))
+			c.run(1)
+			c.cutover.Status, c.cutover.Generation = v1alpha1.CutoverStatus{}, 1
+			if !c.run(1500) {
+				t.Errorf("surge %t: made anew in %s, it does not end:\n%s", surge, step, tail(c))
+			}
+			for _, n := range c.nodes {
+				if n.marked() != "" || n.Leaving || n.role != v1alpha1.RoleOverlay {
+					t.Errorf("surge %t: made anew in %s, %s is left as %s, marked %q, leaving %t", surge, step, n.Name, n.role, n.marked(), n.Leaving)
+				}
+			}
+			for _, b := range c.broken {
+				t.Errorf("surge %t: made anew in %s: %s", surge, step, b)
+			}
+		}
+	}
+}

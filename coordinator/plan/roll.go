@@ -205,7 +205,7 @@ func (d *decider) unfit(n Node, rest []Node, mixed bool) (v1alpha1.Reason, strin
 		return v1alpha1.NodeNotReady, n.Name + " is NotReady: mend or remove it; what is out of service already is not drained"
 	case n.Cordoned && n.CordonedBy == "":
 		return v1alpha1.CordonedByOthers, n.Name + " was cordoned by somebody else: uncordon it when it may be rolled"
-	case d.held(n.UID) || n.CordonedBy != "" || releaseAsked(n):
+	case d.held(n.UID) || n.marked() != "" || releaseAsked(n):
 		return v1alpha1.SlotsTaken, "the last slot of " + n.Name + " has only just ended; what it left on the node is undone first"
 	case mixed && n.Role() != v1alpha1.RoleMixed:
 		return v1alpha1.MixedFirst, "Mixed nodes are replaced first"

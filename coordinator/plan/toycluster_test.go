@@ -150,7 +150,10 @@ func (c *toyCluster) apply(a Action) {
 		n.Cordoned, n.Excluded, n.CordonedBy = true, true, a.Slot
 	case Uncordon:
 		n := c.node(a.Node)
-		n.Cordoned, n.Excluded, n.CordonedBy = false, false, ""
+		if n.CordonedBy == a.Slot {
+			n.Cordoned, n.Excluded, n.CordonedBy = false, false, ""
+		}
+		n.SurgeAsked, n.ReplaceAsked = "", ""
 	case Evict:
 		if n := c.byUID(a.Slot); !n.blocked {
 			n.pods--

@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -171,6 +172,9 @@ func (n Node) Role() v1alpha1.Role {
 	}
 	return v1alpha1.RoleUnknown
 }
+
+// marked returns the slot that a cordon or a request of ours on the node names; empty without any.
+func (n Node) marked() types.UID { return cmp.Or(n.CordonedBy, n.SurgeAsked, n.ReplaceAsked) }
 
 // node returns the node of a UID.
 func (w *World) node(uid types.UID) (Node, bool) {
