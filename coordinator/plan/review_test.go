@@ -270,3 +270,20 @@ func TestACutoverThatIsMadeAnewInTheMiddleOfASlotGoesOn(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFirstEvictionIsDecidedOnFreshFacts(t *testing.T) {
+	c := rolling(t, 2, baseSpec())
+	for range 200 {
+		c.tick()
+		w := c.world()
+		d := Decide(w)
+		if c.inStep(v1alpha1.StepConfirm)() && d.Status.Slots[0].Step == v1alpha1.StepDrain {
+			if !Irreversible(w, d) {
+				t.Error("a drain begins on what a cache says of the node's boot, label and answer")
+			}
+			return
+		}
+		c.step(w)
+	}
+	t.Fatal("no drain ever began")
+}

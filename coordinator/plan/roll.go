@@ -25,6 +25,7 @@ const (
 
 // rollNodes hands out slots and is done when every selected node shows role Overlay.
 func (d *decider) rollNodes() state {
+	d.status.Waiting = nil
 	switch {
 	case d.w.SelectorErr != nil:
 		return stalled(v1alpha1.SelectorInvalid, "spec.nodes.selector cannot be parsed, so no node is selected: %v", d.w.SelectorErr)
@@ -33,7 +34,6 @@ func (d *decider) rollNodes() state {
 	}
 	next := d.candidates()
 	if len(next) == 0 && len(d.status.Slots) == 0 {
-		d.status.Waiting = nil
 		if n := d.unseen(); n != "" {
 			return going(v1alpha1.NoAnswer, "the agent on %s has not reported yet", n)
 		}
@@ -145,7 +145,6 @@ func (d *decider) firstHeld() string {
 
 // grant hands out slots to the first nodes that are safe, as far as the limits allow, and asks the next ones.
 func (d *decider) grant(next []Node) {
-	d.status.Waiting = nil
 	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
 	unanswered, unsafe := 0, 0
 	for i, n := range next {
@@ -289,7 +288,6 @@ func (d *decider) wait(n Node, reason v1alpha1.Reason, message string) {
 }
 
 func (d *decider) waiting(nodes []Node, reason v1alpha1.Reason, message string) {
-	d.status.Waiting = nil
 	for _, n := range nodes {
 		d.wait(n, reason, message)
 	}
