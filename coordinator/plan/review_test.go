@@ -287,3 +287,17 @@ func TestTheFirstEvictionIsDecidedOnFreshFacts(t *testing.T) {
 	}
 	t.Fatal("no drain ever began")
 }
+
+func TestAHeldDrainSaysWhatTheAPIServerSaid(t *testing.T) {
+	w, s := slotWorld(v1alpha1.StepDrain)
+	w.Cutover.Status.Slots[0].Reason, w.Cutover.Status.Slots[0].Message = v1alpha1.EvictionBlocked, "a budget does not allow it"
+	w.Now = s.Since.Add(s.Terms.Drain.Timeout.Duration)
+	d := Decide(w)
+	if !slices.ContainsFunc(d.Notes, func(n Note) bool { return n.Action == "Hold" && n.Reason == v1alpha1.EvictionBlocked }) {
+		t.Errorf("the hold does not name what blocks the drain: %+v", d.Notes)
+	}
+	w.Drains[s.NodeUID] = Drain{Evict: w.Drains[s.NodeUID].Evict, Going: 1}
+	if got := Decide(w).Status.Slots[0].Reason; got != v1alpha1.Evicting {
+		t.Errorf("a pod leaves, but the slot still waits for %s", got)
+	}
+}

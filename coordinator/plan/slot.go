@@ -186,6 +186,9 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 	if act && len(left.Evict) > 0 {
 		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict})
 	}
+	if left.Going == 0 && (s.Reason == v1alpha1.EvictionBlocked || s.Reason == v1alpha1.EvictionRefused) {
+		return progress{reason: s.Reason, message: s.Message} // what the last attempt was told, until the next is told otherwise
+	}
 	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
 }
 
