@@ -60,7 +60,7 @@ func Decide(w *World) Decision {
 func (d *decider) act(a Action) { d.actions = append(d.actions, a) }
 
 func (d *decider) note(node string, warning bool, reason v1alpha1.Reason, action, format string, args ...any) {
-	d.notes = append(d.notes, Note{Node: node, Warning: warning, Reason: reason, Action: action, Message: fmt.Sprintf(format, args...)})
+	d.notes = append(d.notes, Note{Node: node, Warning: warning, Reason: reason, Action: action, Message: Clip(fmt.Sprintf(format, args...))})
 }
 
 // wakeAt asks to look again at a time, if that is not past: what has passed has been seen.

@@ -301,3 +301,15 @@ func TestAHeldDrainSaysWhatTheAPIServerSaid(t *testing.T) {
 		t.Errorf("a pod leaves, but the slot still waits for %s", got)
 	}
 }
+
+func TestWhatPeopleWriteIsCutBeforeItIsTold(t *testing.T) {
+	c := rolling(t, 2, baseSpec())
+	c.run(1)
+	c.node("n01").OptedOut, c.node("n01").OptOut = true, strings.Repeat("no ", 5000)
+	c.tick()
+	for _, n := range Decide(c.world()).Notes {
+		if len(n.Message) > 1000 {
+			t.Errorf("a note of %d bytes does not fit into an Event", len(n.Message))
+		}
+	}
+}
