@@ -76,6 +76,8 @@ type Agent struct {
 	hurried  time.Duration // the patience with incomplete ones, doubling
 	took     time.Duration // what the last look cost
 	answered string        // id of the last challenge that was answered
+	said     string        // meaning of that answer
+	peers    facts.Peers   // the peers that it was judged by
 	refused  string        // id of the last challenge that was not for this node
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
@@ -213,18 +215,20 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	if !time.Now().Before(c.ExpiresAt.Time) {
 		return errMoved
 	}
+	peers := f.Peers
 	f.Peers = facts.Peers{}
 	if err := a.publish(ctx, n, status, Report(&f, "", a.Version, a.Off)); err != nil {
 		return err
 	}
-	a.answered = c.ID
+	a.answered, a.said, a.peers = c.ID, meaning(status), peers
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
 }
 
 // tell looks at the host and writes only if its own evidence means something else than when it was last written. While
-// a challenge is open, that makes its answer void, and it is answered anew.
+// a challenge is open, that makes its answer void, and it is answered anew; so does a host that no longer fits the peers that
+// the answer was judged by, as when a route goes. They are not listed again for that.
 func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha1.Challenge) error {
 	began := time.Now()
 	pods := a.api.HeardPods()
@@ -238,6 +242,8 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 	switch {
 	case n == nil:
 		return nil // the coordinator makes the object; until then there is nobody to tell
+	case open != nil && a.void(f, open):
+		return a.answer(ctx, n, open)
 	case meaning(status) == a.told && string(n.UID) == a.toldTo:
 		return nil
 	case open != nil:
@@ -251,6 +257,13 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 	}
 	a.Log.Info("report published", "role", status.Role, "verdict", status.Verdict)
 	return nil
+}
+
+// void says whether the answer to an open challenge would be another one now.
+func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
+	f.Peers = a.peers
+	status := Report(&f, open.Role, a.Version, a.Off)
+	return meaning(status) != a.said
 }
 
 // surround asks the API server anew. What it cannot say now replaces what it said before: old evidence is none.

@@ -304,6 +304,40 @@ func TestAnOpenAnswerIsGivenAnewWhenTheHostChanges(t *testing.T) {
 	})
 }
 
+func TestAnOpenAnswerIsGivenAnewWhenAPeerIsLost(t *testing.T) {
+	onStage(t, func(s *stage) {
+		s.around.Peers.List = []facts.Peer{{CiliumNode: facts.CiliumNode{Name: "n2", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")}}}}
+		s.nodes = map[string]facts.PeerNode{"n2": {Look: seen(), Ready: true}}
+		nic := facts.Link{Index: 2, Name: "ens5", MTU: 9001, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.10/24")}}
+		s.around.Node.InternalIPs = []netip.Addr{netip.MustParseAddr("10.0.1.10")}
+		s.host.Links = facts.Links{Look: seen(), List: []facts.Link{nic, {Index: 3, Name: "cilium_host"}}}
+		own := facts.Route{Dst: netip.MustParsePrefix("10.244.9.0/24"), Link: 3, Type: 1, MTU: 8951} // keeps what is said unasked the same
+		s.host.Routes = facts.Routes{Look: seen(), List: []facts.Route{own, {Dst: netip.MustParsePrefix("10.244.2.0/24"), Link: 3, Type: 1, MTU: 8951}}}
+		routes := func() v1alpha1.Verdict {
+			for _, f := range s.last().Findings {
+				if f.Check == v1alpha1.CheckOverlayRoutes {
+					return f.Verdict
+				}
+			}
+			return ""
+		}
+		s.ask("q1", "uid-1", 2*time.Minute)
+		s.after(time.Second)
+		if s.last().ChallengeID != "q1" || routes() != v1alpha1.VerdictPass {
+			t.Fatalf("%+v", s.last())
+		}
+		s.host.Routes.List = s.host.Routes.List[:1]
+		s.agent.Changed()
+		s.after(time.Second)
+		if s.last().ChallengeID != "q1" || routes() != v1alpha1.VerdictFail {
+			t.Errorf("%+v", s.last())
+		}
+		n := len(s.writes)
+		s.after(10 * time.Minute) // the challenge is over, and unasked there is nothing new to say
+		s.wrote(t, n)
+	})
+}
+
 func TestAnExpiredChallengeMakesNobodyWrite(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(time.Second)

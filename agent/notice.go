@@ -61,11 +61,19 @@ func noticeNetwork(ctx context.Context, changed func(), log *slog.Logger) {
 // noticeDir watches the directory, or, as long as it is not there, its nearest ancestor that is. The watch follows the inode, so
 // a directory that is removed and made again is found again by its parent, or at the latest by the ticker.
 func noticeDir(ctx context.Context, dir string, changed func(), log *slog.Logger) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		log.Warn("not watching the CNI directory; it is still read at every look", "error", err)
-		return
+	for ctx.Err() == nil {
+		w, err := fsnotify.NewWatcher()
+		if err == nil {
+			watchDir(ctx, w, dir, changed)
+			return
+		}
+		// A node full of kubelets and log shippers can run out of fs.inotify.max_user_instances (128 by default for root).
+		log.Warn("not watching the CNI directory, which is still read at every look; trying again", "error", err)
+		pause(ctx, again)
 	}
+}
+
+func watchDir(ctx context.Context, w *fsnotify.Watcher, dir string, changed func()) {
 	defer w.Close()
 	tick := time.NewTicker(again)
 	defer tick.Stop()

@@ -24,7 +24,7 @@ func TestNoticesTheCNIDirectoryAlsoBeforeItExists(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		noticeDir(ctx, dir, func() { noticed.Add(1) }, slog.New(slog.DiscardHandler))
+		noticeDir(ctx, dir, func() { noticed.Add(1) }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	}()
 	// Each act is repeated until it is noticed: the watch begins, and moves to a new directory, in its own time.
 	eventually(t, "a directory above", func() bool {
@@ -96,7 +96,7 @@ func TestNoticesTheHostsNetwork(t *testing.T) {
 				return noticed.Load() > 0
 			})
 		}()
-		noticeNetwork(ctx, func() { noticed.Add(1) }, slog.New(slog.DiscardHandler))
+		noticeNetwork(ctx, func() { noticed.Add(1) }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 		<-acted
 	}()
 	<-done
