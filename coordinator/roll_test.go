@@ -68,8 +68,9 @@ func scheme(t *testing.T) *runtime.Scheme {
 
 // lead runs a coordinator until the returned function is called, which is no gentler to its state than kill -9: nothing of
 // it is in the process.
-func lead(t *testing.T) (stop func()) {
+func lead(t *testing.T) (stop func(), registry *prometheus.Registry) {
 	t.Helper()
+	registry = prometheus.NewRegistry()
 	mgr, err := ctrl.NewManager(server.Config(), ctrl.Options{
 		Scheme: scheme(t), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)},
@@ -77,7 +78,7 @@ func lead(t *testing.T) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: prometheus.NewRegistry()}); err != nil {
+	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: registry}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,7 +95,7 @@ func lead(t *testing.T) (stop func()) {
 		}
 	}
 	t.Cleanup(stop)
-	return stop
+	return stop, registry
 }
 
 // newCutover is a Cutover with the times of a test.
@@ -124,7 +125,7 @@ func TestAWholeRoll(t *testing.T) {
 	k.daemonSet("aws-node")
 	k.daemonSet("cilium")
 	k.start(t.Context())
-	stop := lead(t)
+	stop, before := lead(t)
 	k.must(c.Create(t.Context(), newCutover()))
 
 	t.Log("every phase waits for its approval and says what a person must do")
@@ -180,10 +181,30 @@ func TestAWholeRoll(t *testing.T) {
 
 	t.Log("another coordinator takes over in the middle, and the roll goes on by itself once the budget allows")
 	stop()
-	lead(t)
+	_, after := lead(t)
 	k.budget("shop", 2)
 	k.waitPhase(v1alpha1.PhaseFullEBPF)
 	k.verifyMoved()
+	if got := total(t, "cni_cutover_coordinator_slots_finished_total", before) + total(t, "cni_cutover_coordinator_slots_finished_total", after); got != 3 {
+		t.Errorf("the coordinators have counted %g finished slots, want 3", got)
+	}
+}
+
+// total adds up a counter over its series.
+func total(t *testing.T, name string, registry prometheus.Gatherer) (sum float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 func (k *cluster) waitStalled(reason v1alpha1.Reason) {
