@@ -33,7 +33,8 @@ type gatherer struct {
 }
 
 // world photographs the cluster around a Cutover that was read live. With fresh, the nodes, their pods and DaemonSets are
-// read from the API server too: what grants a slot or takes the VPC CNI away is decided on nothing older than that.
+// read from the API server too, at its newest version: what grants a slot or takes the VPC CNI away is decided on nothing
+// older than that.
 func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bool) (*plan.World, error) {
 	from := g.cached
 	if fresh {
@@ -63,11 +64,11 @@ func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) 
 		selector, w.SelectorErr = metav1.LabelSelectorAsSelector(s)
 	}
 	var nodes corev1.NodeList
-	if err := from.List(ctx, &nodes, notOlderThanCache()); err != nil {
+	if err := from.List(ctx, &nodes); err != nil {
 		return fmt.Errorf("listing nodes: %w", err)
 	}
 	var answers v1alpha1.NodeCutoverList
-	if err := from.List(ctx, &answers, notOlderThanCache()); err != nil {
+	if err := from.List(ctx, &answers); err != nil {
 		return fmt.Errorf("listing nodecutovers: %w", err)
 	}
 	byUID := make(map[types.UID]*v1alpha1.NodeCutover, len(answers.Items))
@@ -82,11 +83,6 @@ func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) 
 		w.Nodes = append(w.Nodes, n)
 	}
 	return nil
-}
-
-// notOlderThanCache lets the API server answer a live list from its own watch cache instead of from etcd.
-func notOlderThanCache() client.ListOption {
-	return &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
 }
 
 // daemonSets reads both CNIs' DaemonSets and which nodes their pods are on.
@@ -135,7 +131,7 @@ func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World
 	}
 	for _, ns := range namespaces {
 		var pods corev1.PodList
-		if err := from.List(ctx, &pods, client.InNamespace(ns), notOlderThanCache()); err != nil {
+		if err := from.List(ctx, &pods, client.InNamespace(ns)); err != nil {
 			return fmt.Errorf("listing pods of namespace %s: %w", ns, err)
 		}
 		for i := range pods.Items {
@@ -169,6 +165,11 @@ func (g gatherer) slots(ctx context.Context, w *plan.World) error {
 		if s.Step != v1alpha1.StepDrain && s.Step != v1alpha1.StepDetach {
 			continue
 		}
+		if there, err := g.there(ctx, s); err != nil {
+			return err
+		} else if !there {
+			continue
+		}
 		left, err := drain.Look(ctx, g.client, s.Node, s.Terms.Drain)
 		if err != nil {
 			return err
@@ -184,4 +185,14 @@ func (g gatherer) slots(ctx context.Context, w *plan.World) error {
 		w.Volumes[s.NodeUID] = volumes
 	}
 	return nil
+}
+
+// there says whether the node of a slot's name is still the slot's node: pods and volumes are found by that name, and
+// another node may have taken it before a cache shows that.
+func (g gatherer) there(ctx context.Context, s v1alpha1.Slot) (bool, error) {
+	var n corev1.Node
+	if err := g.live.Get(ctx, client.ObjectKey{Name: s.Node}, &n); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return n.UID == s.NodeUID, nil
 }

@@ -74,7 +74,7 @@ func Evict(ctx context.Context, client kubernetes.Interface, pod plan.Pod) *Refu
 // Attached returns the names of the volumes that are attached to a node.
 func Attached(ctx context.Context, client kubernetes.Interface, node string) ([]string, error) {
 	// VolumeAttachments have no field selector for their node.
-	list, err := client.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	list, err := client.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing volume attachments: %w", err)
 	}

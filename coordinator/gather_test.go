@@ -1,0 +1,96 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+func node(name string, uid types.UID) *corev1.Node {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: uid}}
+}
+
+// reader holds some objects and shows every list's options to see.
+func reader(t *testing.T, see func(*client.ListOptions), objects ...client.Object) client.Reader {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if see != nil {
+				see((&client.ListOptions{}).ApplyOptions(options))
+			}
+			return c.List(ctx, list, options...)
+		},
+	}).Build()
+}
+
+// TestFreshFactsAreTheNewest: resourceVersion 0 means any version, from whichever API server answers, and one of several may
+// lag behind what another has shown already.
+func TestFreshFactsAreTheNewest(t *testing.T) {
+	lists := 0
+	live := reader(t, func(o *client.ListOptions) {
+		lists++
+		if o.Raw != nil && o.Raw.ResourceVersion != "" {
+			t.Errorf("a fresh list accepts version %q", o.Raw.ResourceVersion)
+		}
+	})
+	g := gatherer{cached: live, live: live, client: fake.NewClientset(), now: time.Now}
+	cutover := &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}}}
+	if _, err := g.world(t.Context(), cutover, true); err != nil {
+		t.Fatal(err)
+	}
+	if lists == 0 {
+		t.Error("nothing was listed")
+	}
+}
+
+// TestPodsOfALaterNodeOfTheSameNameAreLeftAlone: a slot's node is gone and another one has taken its name, but the cache
+// still shows the first.
+func TestPodsOfALaterNodeOfTheSameNameAreLeftAlone(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "p"}, Spec: corev1.PodSpec{NodeName: "n1"}}
+	for name, tt := range map[string]struct {
+		live   *corev1.Node
+		looked bool
+	}{
+		"the slot's node":            {node("n1", "uid-1"), true},
+		"another node of its name":   {node("n1", "uid-2"), false},
+		"no node of its name at all": {node("n2", "uid-2"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gatherer{
+				cached: reader(t, nil, node("n1", "uid-1")), live: reader(t, nil, tt.live), client: fake.NewClientset(pod), now: time.Now,
+			}
+			cutover := &v1alpha1.Cutover{
+				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
+				Status: v1alpha1.CutoverStatus{Slots: []v1alpha1.Slot{{NodeUID: "uid-1", Node: "n1", Step: v1alpha1.StepDrain, Terms: v1alpha1.Terms{Drain: v1alpha1.Drain{Force: true}}}}},
+			}
+			w, err := g.world(t.Context(), cutover, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left, looked := w.Drains["uid-1"]; looked != tt.looked || len(left.Evict) > 0 != tt.looked {
+				t.Errorf("looked %t with %d pods to evict, want looked %t", looked, len(left.Evict), tt.looked)
+			}
+		})
+	}
+}
