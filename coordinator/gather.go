@@ -71,14 +71,16 @@ func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) 
 	if err := from.List(ctx, &answers); err != nil {
 		return fmt.Errorf("listing nodecutovers: %w", err)
 	}
-	byUID := make(map[types.UID]*v1alpha1.NodeCutover, len(answers.Items))
+	byName := make(map[string]*v1alpha1.NodeCutover, len(answers.Items))
 	for i := range answers.Items {
-		byUID[answers.Items[i].Spec.NodeUID] = &answers.Items[i]
+		byName[answers.Items[i].Name] = &answers.Items[i]
 	}
 	for i := range nodes.Items {
 		n := toNode(&nodes.Items[i], w.Cutover.Spec.Legacy.FenceLabel, selector)
-		if nc := byUID[n.UID]; nc != nil && nc.Name == n.Name {
+		if nc := byName[n.Name]; nc != nil && nc.Spec.NodeUID == n.UID {
 			n.Cutover = nc
+		} else {
+			n.NameTaken = nc != nil
 		}
 		w.Nodes = append(w.Nodes, n)
 	}
