@@ -21,7 +21,8 @@ import (
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
-// retryAfter is when to look again after a write was refused for another reason than a conflict.
+// retryAfter is when to see whether an action has had its effect. One that met a conflict has had none, and what it
+// conflicted with, as a kubelet's heartbeat, may be of a kind that wakes nobody.
 const retryAfter = 5 * time.Second
 
 // Reconciler drives the one Cutover of a cluster.
@@ -69,15 +70,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	}
 	r.metrics.observe(w, d.Status)
 	r.tell.about(ctx, w, d, refused)
+	return r.again(d, written), nil
+}
+
+// again says when to look again after a Decision was carried out.
+func (r *Reconciler) again(d plan.Decision, written bool) ctrl.Result {
 	result := r.after(d)
 	switch {
 	case written:
 		// What the ledger allows now is done at once, not when the watch brings it back.
 		result.RequeueAfter = time.Millisecond
-	case len(refused) > 0 && (result.RequeueAfter == 0 || result.RequeueAfter > retryAfter):
+	case len(d.Actions) > 0 && (result.RequeueAfter == 0 || result.RequeueAfter > retryAfter):
 		result.RequeueAfter = retryAfter
 	}
-	return result, nil
+	return result
 }
 
 // decide decides on cached facts, and decides again on fresh ones if that Decision gives anything away for good.
