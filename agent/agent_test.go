@@ -43,7 +43,11 @@ func (c *fakeCluster) NodeCutover() *v1alpha1.NodeCutover {
 	return c.object.DeepCopy()
 }
 
-func (c *fakeCluster) HeardPods() facts.Pods { return c.around.Pods }
+func (c *fakeCluster) HeardPods() facts.Pods {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	return c.around.Pods
+}
 
 func (c *fakeCluster) Surroundings(_ context.Context, peers bool) Surroundings {
 	c.lock.Lock()
@@ -59,6 +63,8 @@ func (c *fakeCluster) Surroundings(_ context.Context, peers bool) Surroundings {
 }
 
 func (c *fakeCluster) PeerNodes(_ context.Context, names []string) map[string]facts.PeerNode {
+	c.lock.Lock()
+	defer c.lock.Unlock()
 	c.fetched = append(c.fetched, names...)
 	return c.nodes
 }
@@ -102,8 +108,10 @@ func onStage(t *testing.T, play func(*stage)) {
 		s.agent = New(Config{
 			Version: "v1", Interval: 30 * time.Second, Metrics: NewMetrics(prometheus.NewRegistry(), "v1"), Log: slog.New(slog.DiscardHandler),
 			Look: func() facts.Facts {
-				s.looks++
 				time.Sleep(5 * time.Millisecond) // what a look costs
+				s.lock.Lock()
+				defer s.lock.Unlock()
+				s.looks++
 				return s.host
 			},
 		})
@@ -114,6 +122,7 @@ func onStage(t *testing.T, play func(*stage)) {
 		go s.agent.Run(ctx, s)
 		synctest.Wait()
 		play(s)
+		s.set(func() {})
 		cancel()
 		synctest.Wait()
 	})
@@ -130,8 +139,16 @@ func (s *stage) ask(id string, uid types.UID, ttl time.Duration) {
 	s.agent.Asked()
 }
 
+// set changes the world while the agent may be looking at it.
+func (s *stage) set(change func()) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	change()
+}
+
 // after lets a time pass.
 func (s *stage) after(d time.Duration) {
+	s.set(func() {}) // what the test has read so far comes before what the agent writes from here on
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -240,11 +257,11 @@ func TestDoesNotAnswerAnExpiredChallenge(t *testing.T) {
 func TestDoesNotAnswerWithoutKnowingWhichNodeItIs(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(time.Second)
-		s.around.Node = facts.Node{Look: facts.Look{Sight: facts.Failed, Detail: "timeout"}}
+		s.set(func() { s.around.Node = facts.Node{Look: facts.Look{Sight: facts.Failed, Detail: "timeout"}} })
 		s.ask("q1", "uid-1", time.Minute)
 		s.after(5 * time.Second)
 		s.wrote(t, 1)
-		s.around.Node = facts.Node{Look: seen(), Name: "n1", UID: "uid-1"}
+		s.set(func() { s.around.Node = facts.Node{Look: seen(), Name: "n1", UID: "uid-1"} })
 		s.after(20 * time.Second) // the next try
 		if s.last().ChallengeID != "q1" {
 			t.Errorf("%+v", s.last())
@@ -255,14 +272,14 @@ func TestDoesNotAnswerWithoutKnowingWhichNodeItIs(t *testing.T) {
 func TestTellsWhenTheMeaningChangesAndOnlyThen(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(time.Second)
-		s.host.Kernel.Release = "6.1.1" // another sentence, no other meaning
+		s.set(func() { s.host.Kernel.Release = "6.1.1" }) // another sentence, no other meaning
 		s.agent.Changed()
 		s.after(time.Second)
 		s.wrote(t, 1)
 		if s.looks != 2 {
 			t.Errorf("%d looks", s.looks)
 		}
-		s.host.Kernel.Release = "4.18.0"
+		s.set(func() { s.host.Kernel.Release = "4.18.0" })
 		s.agent.Changed()
 		s.after(100 * time.Millisecond)
 		if s.looks != 2 {
@@ -294,7 +311,7 @@ func TestAnOpenAnswerIsGivenAnewWhenTheHostChanges(t *testing.T) {
 		s.ask("q1", "uid-1", 2*time.Minute)
 		s.after(time.Second)
 		s.wrote(t, 2)
-		s.host.Kernel.Release = "4.18.0"
+		s.set(func() { s.host.Kernel.Release = "4.18.0" })
 		s.agent.Changed()
 		s.after(time.Second)
 		s.wrote(t, 3)
@@ -306,13 +323,19 @@ func TestAnOpenAnswerIsGivenAnewWhenTheHostChanges(t *testing.T) {
 
 func TestAnOpenAnswerIsGivenAnewWhenAPeerIsLost(t *testing.T) {
 	onStage(t, func(s *stage) {
-		s.around.Peers.List = []facts.Peer{{CiliumNode: facts.CiliumNode{Name: "n2", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")}}}}
-		s.nodes = map[string]facts.PeerNode{"n2": {Look: seen(), Ready: true}}
+		s.set(func() {
+			s.around.Peers.List = []facts.Peer{{CiliumNode: facts.CiliumNode{Name: "n2", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")}}}}
+		})
+		s.set(func() { s.nodes = map[string]facts.PeerNode{"n2": {Look: seen(), Ready: true}} })
 		nic := facts.Link{Index: 2, Name: "ens5", MTU: 9001, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.10/24")}}
-		s.around.Node.InternalIPs = []netip.Addr{netip.MustParseAddr("10.0.1.10")}
-		s.host.Links = facts.Links{Look: seen(), List: []facts.Link{nic, {Index: 3, Name: "cilium_host"}}}
+		s.set(func() { s.around.Node.InternalIPs = []netip.Addr{netip.MustParseAddr("10.0.1.10")} })
+		s.set(func() {
+			s.host.Links = facts.Links{Look: seen(), List: []facts.Link{nic, {Index: 3, Name: "cilium_host"}}}
+		})
 		own := facts.Route{Dst: netip.MustParsePrefix("10.244.9.0/24"), Link: 3, Type: 1, MTU: 8951} // keeps what is said unasked the same
-		s.host.Routes = facts.Routes{Look: seen(), List: []facts.Route{own, {Dst: netip.MustParsePrefix("10.244.2.0/24"), Link: 3, Type: 1, MTU: 8951}}}
+		s.set(func() {
+			s.host.Routes = facts.Routes{Look: seen(), List: []facts.Route{own, {Dst: netip.MustParsePrefix("10.244.2.0/24"), Link: 3, Type: 1, MTU: 8951}}}
+		})
 		routes := func() v1alpha1.Verdict {
 			for _, f := range s.last().Findings {
 				if f.Check == v1alpha1.CheckOverlayRoutes {
@@ -326,7 +349,7 @@ func TestAnOpenAnswerIsGivenAnewWhenAPeerIsLost(t *testing.T) {
 		if s.last().ChallengeID != "q1" || routes() != v1alpha1.VerdictPass {
 			t.Fatalf("%+v", s.last())
 		}
-		s.host.Routes.List = s.host.Routes.List[:1]
+		s.set(func() { s.host.Routes.List = s.host.Routes.List[:1] })
 		s.agent.Changed()
 		s.after(time.Second)
 		if s.last().ChallengeID != "q1" || routes() != v1alpha1.VerdictFail {
@@ -350,13 +373,13 @@ func TestAnExpiredChallengeMakesNobodyWrite(t *testing.T) {
 func TestTriesAgainWhenAWriteGoesWrong(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(time.Second)
-		s.broken = errors.New("the server is down")
+		s.set(func() { s.broken = errors.New("the server is down") })
 		s.ask("q1", "uid-1", 2*time.Minute)
 		s.after(10 * time.Second)
 		if s.tries < 4 || s.tries > 8 {
 			t.Errorf("%d tries in ten seconds", s.tries)
 		}
-		s.broken = nil
+		s.set(func() { s.broken = nil })
 		s.after(lastRetry)
 		if s.last().ChallengeID != "q1" {
 			t.Errorf("%+v", s.last())
@@ -376,10 +399,10 @@ func TestWaitsForTheObjectAndTellsANewOne(t *testing.T) {
 		s.wrote(t, 1)
 
 		object.UID, object.Status = "object-2", v1alpha1.NodeCutoverStatus{}
-		s.lock.Lock()
-		s.object = object
-		s.around.Node.UID = "uid-2" // the Node was made anew, and so was its object
-		s.lock.Unlock()
+		s.set(func() {
+			s.object = object
+			s.around.Node.UID = "uid-2" // the Node was made anew, and so was its object
+		})
 		s.agent.Asked()
 		s.after(10 * time.Millisecond)
 		s.wrote(t, 2)
@@ -392,7 +415,13 @@ func TestWaitsForTheObjectAndTellsANewOne(t *testing.T) {
 func TestARestartRepeatsNothing(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(time.Second)
-		again := New(s.agent.Config)
+		config := s.agent.Config
+		config.Look = func() facts.Facts {
+			s.lock.Lock()
+			defer s.lock.Unlock()
+			return s.host
+		}
+		again := New(config)
 		go again.Run(s.ctx, s)
 		s.after(5 * time.Minute)
 		s.wrote(t, 1)
@@ -401,14 +430,14 @@ func TestARestartRepeatsNothing(t *testing.T) {
 
 func TestTheFlagsServeWhereThereIsNoCutover(t *testing.T) {
 	onStage(t, func(s *stage) {
-		s.agent.Fallback = s.around.Settings
-		s.around.Settings = facts.Settings{Look: facts.Look{Sight: facts.Absent}}
+		s.set(func() { s.agent.Fallback = s.around.Settings })
+		s.set(func() { s.around.Settings = facts.Settings{Look: facts.Look{Sight: facts.Absent}} })
 		s.ask("q1", "uid-1", time.Minute)
 		s.after(time.Second)
 		if s.last().Role != v1alpha1.RoleOverlay {
 			t.Errorf("with flags: %s", s.last().Role)
 		}
-		s.around.Settings = facts.Settings{Look: facts.Look{Sight: facts.Failed}} // a Cutover that cannot be read may say otherwise
+		s.set(func() { s.around.Settings = facts.Settings{Look: facts.Look{Sight: facts.Failed}} }) // a Cutover that cannot be read may say otherwise
 		s.ask("q2", "uid-1", time.Minute)
 		s.after(time.Second)
 		if s.last().Role != v1alpha1.RoleUnknown {
