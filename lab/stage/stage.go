@@ -59,7 +59,7 @@ type Env struct {
 	Cluster *lab.Cluster
 	// Kube and Client are the cluster administrator's; Client knows this project's kinds too.
 	Kube   kubernetes.Interface
-	Client client.Client
+	Client client.WithWatch
 	// Load is what clients do; nil before [Env.StartLoad].
 	Load *Load
 
@@ -124,7 +124,7 @@ func (e *Env) prepare(ctx context.Context) error {
 		return fmt.Errorf("collecting the kinds: %w", err)
 	}
 	var err error
-	if e.Client, err = client.New(e.Cluster.RESTConfig(), client.Options{Scheme: kinds}); err != nil {
+	if e.Client, err = client.NewWithWatch(e.Cluster.RESTConfig(), client.Options{Scheme: kinds}); err != nil {
 		return fmt.Errorf("making a client of the lab's API server: %w", err)
 	}
 	err = e.step(ctx, "the VPC CNI on every node", func(ctx context.Context) error {
