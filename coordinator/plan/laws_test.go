@@ -33,6 +33,21 @@ func (c *toyCluster) checkDecision(w *World, d Decision) {
 		if n := c.byUID(s.NodeUID); n == nil || n.Cutover == nil || n.Cutover.Status.NodeUID != s.NodeUID || n.Cutover.Status.Verdict == v1alpha1.VerdictFail {
 			c.violate(1, "%s granted without an answer of its own", s.Node)
 		}
+		held, zone := 0, 0
+		for _, other := range d.Status.Slots {
+			if other.HeldSince != nil {
+				held++
+			}
+			if other.Zone == s.Zone {
+				zone++
+			}
+		}
+		if held >= int(r.FailureBudget) {
+			c.violate(2, "%s granted with %d slots held of a budget of %d", s.Node, held, r.FailureBudget)
+		}
+		if r.MaxConcurrentPerZone != nil && zone > int(*r.MaxConcurrentPerZone) {
+			c.violate(2, "%s granted as slot %d of zone %s", s.Node, zone, s.Zone)
+		}
 		if w.Cutover.Spec.State != v1alpha1.StateRunning {
 			c.violate(2, "%s granted while %s", s.Node, w.Cutover.Spec.State)
 		}

@@ -129,6 +129,9 @@ func TestRolloutsInRandomOrder(t *testing.T) {
 		spec := baseSpec()
 		spec.Rollout.MaxConcurrent, spec.Rollout.MaxUnavailable = 1+rng.Int32N(3), 1+rng.Int32N(3)
 		spec.Rollout.FailureBudget, spec.Rollout.Surge = 1+rng.Int32N(3), rng.IntN(2) == 0
+		if rng.IntN(2) == 0 {
+			spec.Rollout.MaxConcurrentPerZone = new(int32(1))
+		}
 		c := newToyCluster(3+rng.IntN(5), spec)
 		c.rng = rng
 		over := c.run(400)

@@ -1,0 +1,183 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// answerAs lets the agent of a node of the world pass a question that was asked just now.
+func answerAs(w *World, name string, q question) {
+	d := &decider{w: w, spec: &w.Cutover.Spec}
+	for i := range w.Nodes {
+		n := &w.Nodes[i]
+		if n.Name != name {
+			continue
+		}
+		c := d.newChallenge(*n, q)
+		s := v1alpha1.NodeCutoverStatus{ChallengeID: c.ID, NodeUID: n.UID, BootID: n.BootID, Role: q.Role, JudgedRole: q.Role, AgentVersion: "v1"}
+		for _, check := range allChecks() {
+			s.Findings = append(s.Findings, v1alpha1.Finding{Check: check, Verdict: v1alpha1.VerdictPass, Reason: v1alpha1.AsWanted})
+		}
+		n.Cutover = &v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{NodeUID: n.UID, Challenge: &c}, Status: s}
+	}
+}
+
+// TestWhatKeepsASlotInItsStep changes one thing at a time in a world in which the step would otherwise be over.
+func TestWhatKeepsASlotInItsStep(t *testing.T) {
+	confirmed := func(w *World) {
+		answerAs(w, "n01", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
+	}
+	empty := func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{} }
+	newest := func(w *World) *Node { n := &w.Nodes[len(w.Nodes)-1]; n.Zone = "a"; return n }
+	tests := map[string]struct {
+		step   v1alpha1.Step
+		change func(*World)
+		want   v1alpha1.Step
+		reason v1alpha1.Reason
+	}{
+		"a safe node is drained":      {v1alpha1.StepConfirm, confirmed, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"not while the fence is open": {v1alpha1.StepConfirm, func(w *World) { confirmed(w); w.NodeConfig.Intact = false }, v1alpha1.StepConfirm, v1alpha1.FenceOpen},
+		"not an Overlay node, whatever it passes": {v1alpha1.StepConfirm, func(w *World) {
+			answerAs(w, "n01", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleOverlay})
+		}, v1alpha1.StepConfirm, v1alpha1.AnswerRefused},
+		"an empty node is detached":             {v1alpha1.StepDrain, empty, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
+		"not while a pod is going":              {v1alpha1.StepDrain, func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{Going: 1} }, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"not before anybody has looked at pods": {v1alpha1.StepDrain, func(w *World) { clear(w.Drains) }, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"no volume, so it may be replaced":      {v1alpha1.StepDetach, func(w *World) { w.Volumes[w.Nodes[0].UID] = nil }, v1alpha1.StepReplace, v1alpha1.AwaitingReplacement},
+		"not before anybody has looked at them": {v1alpha1.StepDetach, func(w *World) { clear(w.Volumes) }, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
+		"a node of the place is claimed":        {v1alpha1.StepJoin, func(w *World) { newest(w) }, v1alpha1.StepValidate, v1alpha1.NoAnswer},
+		"not one of another group":              {v1alpha1.StepJoin, func(w *World) { newest(w).Group = "others" }, v1alpha1.StepJoin, v1alpha1.ReplacementElsewhere},
+		"not one from before the slot":          {v1alpha1.StepJoin, func(w *World) { newest(w).Created = w.Now.Add(-24 * time.Hour) }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"not one that another slot had": {v1alpha1.StepJoin, func(w *World) {
+			w.Cutover.Status.Finished = []v1alpha1.FinishedSlot{{Node: "n00", ReplacementUID: newest(w).UID}}
+		}, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"a release of a slot in time is not heeded": {v1alpha1.StepReplace, func(w *World) {
+			w.Nodes[0].Cutover.Annotations = map[string]string{v1alpha1.AnnotationRelease: "me: I wish"}
+		}, v1alpha1.StepReplace, v1alpha1.AwaitingReplacement},
+		"with surge, a node that vanishes unreplaced is waited for": {v1alpha1.StepSurge, func(w *World) { w.Nodes = w.Nodes[1:2] }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w, _ := slotWorld(tt.step)
+			tt.change(w)
+			d := Decide(w)
+			if len(d.Status.Slots) != 1 || d.Status.Slots[0].Step != tt.want || d.Status.Slots[0].Reason != tt.reason {
+				t.Errorf("slots = %+v, want one in %s that waits for %s", d.Status.Slots, tt.want, tt.reason)
+			}
+		})
+	}
+}
+
+func TestWhoCountsAsOutOfService(t *testing.T) {
+	w, _ := slotWorld(v1alpha1.StepValidate)
+	for i := range w.Nodes {
+		if w.Nodes[i].UID == w.Cutover.Status.Slots[0].ReplacementUID {
+			w.Nodes[i].Ready = false
+		}
+	}
+	w.Nodes = append(w.Nodes, Node{Name: "joining", UID: "j"}, Node{Name: "down", UID: "d", WasReady: true}, Node{Name: "cordoned", UID: "c", Ready: true, WasReady: true, Cordoned: true})
+	d := &decider{w: w, spec: &w.Cutover.Spec, status: w.Cutover.Status}
+	if got, _ := d.unavailable(); got != 3 {
+		t.Errorf("%d out of service, want 3: a slot's pair once, a node that is down, a cordoned one, and no joining one", got)
+	}
+}
+
+func TestTheVPCCNIGoesOnlyWhenNoNodeNeedsIt(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*Node)
+		want   v1alpha1.Reason
+	}{
+		"all have moved":            {func(*Node) {}, ""},
+		"one is NotReady":           {func(n *Node) { n.Ready = false }, v1alpha1.NodesNotReady},
+		"one runs it":               {func(n *Node) { n.LegacyPod = true }, v1alpha1.LegacyStillRuns},
+		"one has not been seen yet": {func(n *Node) { n.Cutover = nil }, v1alpha1.NodesLeft},
+	} {
+		w := &World{Cutover: &v1alpha1.Cutover{}, Nodes: []Node{{Name: "n1", UID: "u", BootID: "b", Ready: true, WasReady: true}}}
+		answerAs(w, "n1", question{Role: v1alpha1.RoleOverlay})
+		tt.change(&w.Nodes[0])
+		if s := (&decider{w: w, spec: &w.Cutover.Spec}).gateRemove(); s.done != (tt.want == "") || s.reason != tt.want {
+			t.Errorf("%s: refused for %q, want %q", name, s.reason, tt.want)
+		}
+	}
+}
+
+func TestOnlyAJoiningNodesCiliumIsStartedAgain(t *testing.T) {
+	config := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		change func(*Node)
+		want   bool
+	}{
+		"older than the config":      {func(*Node) {}, true},
+		"younger":                    {func(n *Node) { n.CiliumPods[0].Created = config.Add(time.Second) }, false},
+		"on a node that was Ready":   {func(n *Node) { n.WasReady = true }, false},
+		"on a fenced node":           {func(n *Node) { n.FenceLabel = true }, false},
+		"beside the VPC CNI":         {func(n *Node) { n.LegacyPod = true }, false},
+		"on a node that is deleting": {func(n *Node) { n.Deleting = true }, false},
+	} {
+		n := Node{Name: "n1", UID: "u", CiliumPods: []Pod{{Name: "cilium", Created: config.Add(-time.Minute)}}}
+		tt.change(&n)
+		d := &decider{w: &World{Nodes: []Node{n}, NodeConfig: NodeConfig{Created: config}}}
+		if d.restartCilium(); len(d.actions) > 0 != tt.want {
+			t.Errorf("%s: started again = %t, want %t", name, len(d.actions) > 0, tt.want)
+		}
+	}
+}
+
+func TestAMixedNodeIsNotLabelledOnceTheFenceStands(t *testing.T) {
+	c := rolling(t, 2, baseSpec())
+	w := c.world()
+	w.Nodes[0].FenceLabel, w.Nodes[0].LegacyPod = false, true
+	w.Nodes[0].Cutover.Status.Role = v1alpha1.RoleMixed
+	if slices.ContainsFunc(Decide(w).Actions, func(a Action) bool { l, ok := a.(SetFenceLabel); return ok && l.On }) {
+		t.Error("a Mixed node is labelled again")
+	}
+}
+
+func TestNoPhaseBeginsWhilePausedOrBeforeCilium(t *testing.T) {
+	for name, shut := range map[string]func(*World){
+		"paused":                        func(w *World) { w.Cutover.Spec.State = v1alpha1.StatePaused },
+		"aborted":                       func(w *World) { w.Cutover.Spec.State = v1alpha1.StateAborted },
+		"Cilium has not rolled out yet": func(w *World) { w.Cilium.Rollout.Desired = 2 },
+	} {
+		c := newToyCluster(2, baseSpec())
+		c.cutover.Status.Phase = v1alpha1.PhaseFenceLegacy
+		w := c.world()
+		shut(w)
+		if d := Decide(w); len(d.Status.Phases) > 0 {
+			t.Errorf("%s, and the phase begins", name)
+		}
+	}
+}
+
+func TestWhatAnAbortAndAnExpiryTakeDown(t *testing.T) {
+	c := rolling(t, 2, baseSpec())
+	c.until(t, "a slot is granted", func() bool { return len(c.cutover.Status.Slots) > 0 })
+	c.cutover.Spec.State = v1alpha1.StateAborted
+	c.run(60)
+	for _, n := range c.nodes {
+		if n.Leaving {
+			t.Errorf("%s still carries the leaving taint after an abort", n.Name)
+		}
+		n.SafeShown = true
+		if n.Cutover != nil && n.Cutover.Spec.Challenge != nil {
+			n.Cutover.Spec.Challenge.ExpiresAt = metav1.NewMicroTime(c.now)
+		}
+	}
+	shown := 0
+	for _, a := range Decide(c.world()).Actions {
+		if s, ok := a.(SetSafe); ok && !s.Safe {
+			shown++
+		}
+	}
+	if shown != len(c.nodes) {
+		t.Errorf("%d of %d expired answers are taken down", shown, len(c.nodes))
+	}
+}
