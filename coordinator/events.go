@@ -68,7 +68,7 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 		if s.Reason == "" || slices.ContainsFunc(before.Slots, func(b v1alpha1.Slot) bool { return b.NodeUID == s.NodeUID && b.Reason == s.Reason }) {
 			continue
 		}
-		notes = append(notes, plan.Note{Node: s.Node, Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
+		notes = append(notes, plan.Note{Node: concerned(s), Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
 	}
 	for _, c := range after.Conditions {
 		turned := !slices.ContainsFunc(before.Conditions, func(b metav1.Condition) bool {
@@ -80,6 +80,17 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 		notes = append(notes, plan.Note{Warning: c.Status != goodStatus(c.Type), Reason: v1alpha1.Reason(c.Reason), Action: c.Type, Message: c.Message})
 	}
 	return notes
+}
+
+// concerned is the node whose state a slot waits for: its own as long as that is there to be emptied, then the replacement.
+func concerned(s v1alpha1.Slot) string {
+	switch s.Step {
+	case v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak:
+		if s.Replacement != "" {
+			return s.Replacement
+		}
+	}
+	return s.Node
 }
 
 // worthTelling picks the waits that somebody may have to do something about; the others are the limits doing their work.

@@ -43,21 +43,27 @@ type question struct {
 // requiredChecks returns the checks that decide about a question. A waiver drops a check until its date; nothing else
 // does, the chart's switches included.
 func requiredChecks(q question, waivers []v1alpha1.Waiver, now time.Time) []v1alpha1.CheckName {
+	// In the order of a report, so that of two failures the one nearer to the cause is told.
 	checks := []v1alpha1.CheckName{
-		v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
-		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckKernel,
+		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
+		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckKernel,
 	}
-	switch q.Role {
-	case v1alpha1.RoleMixed:
-		// A Mixed node is drained because of what Conflist and PodAddresses say of it; they cannot keep it from that.
-	case v1alpha1.RoleOverlay:
-		checks = append(checks, v1alpha1.CheckConflist, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue)
-	default:
-		checks = append(checks, v1alpha1.CheckConflist, v1alpha1.CheckPodAddresses)
-	}
-	checks = slices.DeleteFunc(checks, func(c v1alpha1.CheckName) bool { return waived(waivers, string(c), now) })
-	slices.Sort(checks)
+	checks = slices.DeleteFunc(checks, func(c v1alpha1.CheckName) bool {
+		return slices.Contains(notAsked(q.Role), c) || waived(waivers, string(c), now)
+	})
 	return checks
+}
+
+// notAsked are the checks that say nothing against draining or keeping a node of a role. A Mixed node is drained because of
+// what Conflist, PodAddresses and LegacyResidue say of it: they cannot keep it from that.
+func notAsked(r v1alpha1.Role) []v1alpha1.CheckName {
+	switch r {
+	case v1alpha1.RoleMixed:
+		return []v1alpha1.CheckName{v1alpha1.CheckConflist, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue}
+	case v1alpha1.RoleOverlay:
+		return nil
+	}
+	return []v1alpha1.CheckName{v1alpha1.CheckLegacyResidue}
 }
 
 // waived says whether a waiver for a gate or check is in force.
