@@ -181,3 +181,34 @@ func TestWhatAnAbortAndAnExpiryTakeDown(t *testing.T) {
 		t.Errorf("%d of %d expired answers are taken down", shown, len(c.nodes))
 	}
 }
+
+func TestASpentBudgetGrantsNothing(t *testing.T) {
+	for budget, want := range map[int32]int{1: 1, 2: 2} {
+		w, s := slotWorld(v1alpha1.StepReplace)
+		r := &w.Cutover.Spec.Rollout
+		r.MaxConcurrent, r.MaxUnavailable, r.FailureBudget, r.Canary = 9, 9, budget, nil
+		w.OwnNode = ""
+		w.Now = s.Since.Add(s.Terms.Replacement.Timeout.Duration)
+		answerAs(w, "n02", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
+		if d := Decide(w); len(d.Status.Slots) != want || d.Status.Slots[0].HeldSince == nil {
+			t.Errorf("with one slot held of a budget of %d there are %d slots, want %d", budget, len(d.Status.Slots), want)
+		}
+	}
+}
+
+func TestTheFenceIsNotDoneBeforeTheVPCCNIHasRolledOut(t *testing.T) {
+	c := newToyCluster(2, baseSpec())
+	c.until(t, "the VPC CNI is bound to the label", func() bool { return c.legacy.Fenced })
+	c.tick()
+	w := c.world()
+	w.Legacy.Rollout.Updated--
+	d := Decide(w)
+	if got := conditionOf(d, v1alpha1.ConditionFenceIntact); got.Reason != string(v1alpha1.FenceRollingOut) {
+		t.Errorf("FenceIntact = %s %s, want False FenceRollingOut", got.Status, got.Reason)
+	}
+	for _, a := range d.Actions {
+		if _, ok := a.(WriteNodeConfig); ok {
+			t.Error("Cilium may write its conflist while the VPC CNI still rolls out")
+		}
+	}
+}
