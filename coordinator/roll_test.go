@@ -6,9 +6,11 @@ package coordinator_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +109,43 @@ func newCutover() *v1alpha1.Cutover {
 			Overlay: v1alpha1.Overlay{PodCIDRs: []string{"10.244.0.0/16"}},
 			Rollout: v1alpha1.Rollout{Soak: short(time.Second), Drain: v1alpha1.Drain{DeregistrationDelay: short(time.Second), Timeout: short(3 * time.Second)}},
 		},
+	}
+}
+
+// said collects what a dry run prints.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// wantDryRun runs a coordinator that may only print, and sees that it prints the first actions and writes nothing.
+func (k *cluster) wantDryRun() {
+	k.t.Helper()
+	out := &said{}
+	stop := lead(k.t, out)
+	eventually(k.t, 20*time.Second, func() string {
+		if strings.Contains(out.String(), "would create NodeCutover node-1") && strings.Contains(out.String(), string(v1alpha1.AwaitingApproval)) {
+			return ""
+		}
+		return "the dry run has printed only: " + out.String()
+	})
+	stop()
+	var asked v1alpha1.NodeCutoverList
+	k.must(k.c.List(k.t.Context(), &asked))
+	if len(asked.Items) != 0 || k.cutover().Status.Phase != "" {
+		k.t.Errorf("a dry run wrote %d NodeCutovers and phase %q", len(asked.Items), k.cutover().Status.Phase)
 	}
 }
 

@@ -30,14 +30,22 @@ const fenceEvery = 15 * time.Second
 // then Cilium pods that are older than it started again. The same steps build the fence, mend it and resume it.
 func (d *decider) judgeFence() {
 	building := d.status.Phase == v1alpha1.PhaseFenceLegacy
-	if !d.begun(v1alpha1.PhaseFenceLegacy) || !d.w.Legacy.Found || phaseIndex(d.status.Phase) > phaseIndex(v1alpha1.PhaseRemoveLegacy) {
+	if !d.begun(v1alpha1.PhaseFenceLegacy) || phaseIndex(d.status.Phase) > phaseIndex(v1alpha1.PhaseRemoveLegacy) {
 		d.fence = fence{reason: v1alpha1.FenceNotYet, message: "the fence is not watched in this phase"}
+		return
+	}
+	if !d.w.Legacy.Found && d.allOverlay() {
+		d.fence = fence{reason: v1alpha1.FenceNotYet, message: "the VPC CNI is gone and every node shows role Overlay: nothing is left to fence"}
 		return
 	}
 	d.fence = fence{watched: true}
 	d.wakeAt(d.w.Now.Add(fenceEvery))
 	open := func(reason v1alpha1.Reason, format string, args ...any) {
 		d.fence.reason, d.fence.message = reason, Clip(fmt.Sprintf(format, args...))
+	}
+	if !d.w.Legacy.Found {
+		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet %s is gone while nodes still need it: restore it", d.spec.Legacy.DaemonSet.Name)
+		return
 	}
 	if node, labelled, message := d.labelLegacy(); node != "" {
 		if labelled {
@@ -66,6 +74,11 @@ func (d *decider) judgeFence() {
 	}
 	d.fence.intact, d.fence.reason = true, v1alpha1.FenceComplete
 	d.fence.message = "every Legacy node carries the fence label and the VPC CNI is bound to it"
+}
+
+// allOverlay says whether every node shows that only Cilium owns its pods.
+func (d *decider) allOverlay() bool {
+	return !slices.ContainsFunc(d.w.Nodes, func(n Node) bool { return n.LegacyPod || n.Role() != v1alpha1.RoleOverlay })
 }
 
 // labelLegacy labels the nodes whose pods the VPC CNI owns. It returns a node for which the fence is not in place yet, or

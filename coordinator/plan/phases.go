@@ -182,6 +182,9 @@ func (d *decider) installCilium() state {
 }
 
 func (d *decider) gateFence() state {
+	if !d.w.Legacy.Found && d.allOverlay() {
+		return passed() // a Cutover that was created again after its work was done
+	}
 	if !d.w.Legacy.Found {
 		return stalled(v1alpha1.LegacySettings, "DaemonSet %s/%s does not exist: there is no VPC CNI to fence, or spec.legacy is wrong", d.spec.Legacy.DaemonSet.Namespace, d.spec.Legacy.DaemonSet.Name)
 	}
@@ -195,10 +198,7 @@ func (d *decider) gateFence() state {
 }
 
 func (d *decider) fenceLegacy() state {
-	if !d.fence.watched {
-		return stalled(v1alpha1.LegacySettings, "the VPC CNI's DaemonSet has disappeared while it was to be fenced: restore it, or abort")
-	}
-	if !d.fence.intact {
+	if d.fence.watched && !d.fence.intact {
 		return going(d.fence.reason, "%s", d.fence.message)
 	}
 	return passed()

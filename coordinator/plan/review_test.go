@@ -313,3 +313,34 @@ func TestWhatPeopleWriteIsCutBeforeItIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestACutoverCreatedAgainAfterTheEndEnds starts over on a cluster in which everything is done already.
+func TestACutoverCreatedAgainAfterTheEndEnds(t *testing.T) {
+	c := newToyCluster(3, baseSpec())
+	if !c.run(3000) {
+		t.Fatal("the first cutover did not end")
+	}
+	c.cutover.Status = v1alpha1.CutoverStatus{}
+	if !c.run(200) {
+		t.Errorf("the second one is in %s: %+v", c.cutover.Status.Phase, c.cutover.Status.Conditions)
+	}
+}
+
+// TestTheVPCCNIDeletedTooEarlyOpensTheFence takes the DaemonSet away while nodes still need it.
+func TestTheVPCCNIDeletedTooEarlyOpensTheFence(t *testing.T) {
+	w, _ := slotWorld(v1alpha1.StepCordon)
+	w.Legacy = Legacy{}
+	d := Decide(w)
+	if got := conditionOf(d, v1alpha1.ConditionFenceIntact); got.Status != metav1.ConditionFalse || got.Reason != string(v1alpha1.FenceSelectorLost) {
+		t.Errorf("FenceIntact = %s %s (%s), want False FenceSelectorLost", got.Status, got.Reason, got.Message)
+	}
+}
+
+// TestAPodThatComesBackIsDrainedAgain lets a pod appear on a node whose volumes are being detached.
+func TestAPodThatComesBackIsDrainedAgain(t *testing.T) {
+	w, s := slotWorld(v1alpha1.StepDetach)
+	w.Drains[s.NodeUID] = Drain{Evict: []Pod{{Name: "tolerant"}}}
+	if got := Decide(w).Status.Slots[0]; got.Step != v1alpha1.StepDrain {
+		t.Errorf("step = %s, want Drain", got.Step)
+	}
+}

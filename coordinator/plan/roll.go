@@ -35,7 +35,7 @@ func (d *decider) rollNodes() state {
 	next := d.candidates()
 	if len(next) == 0 && len(d.status.Slots) == 0 {
 		if n := d.unseen(); n != "" {
-			return going(v1alpha1.NoAnswer, "the agent on %s has not reported yet", n)
+			return going(v1alpha1.NoAnswer, "the agent on %s has not reported which CNI owns its pods", n)
 		}
 		return passed()
 	}

@@ -193,6 +193,9 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 }
 
 func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
+	if left := d.w.Drains[s.NodeUID]; len(left.Evict)+left.Going+len(left.Impossible) > 0 {
+		return progress{back: v1alpha1.StepDrain} // a pod that tolerates the cordon came back
+	}
 	volumes, looked := d.w.Volumes[s.NodeUID]
 	if looked && len(volumes) == 0 {
 		return done()

@@ -123,6 +123,9 @@ func slotWorld(name v1alpha1.Step) (*World, v1alpha1.Slot) {
 	}
 	w := c.world()
 	w.Volumes[s.NodeUID] = []string{"vol-1"}
+	if name == v1alpha1.StepDetach {
+		w.Drains[s.NodeUID] = Drain{}
+	}
 	return w, *s
 }
 
