@@ -70,7 +70,7 @@ func scheme(t *testing.T) *runtime.Scheme {
 
 // lead runs a coordinator until the returned function is called, which is no gentler to its state than kill -9: nothing of
 // it is in the process.
-func lead(t *testing.T) (stop func(), registry *prometheus.Registry) {
+func lead(t *testing.T, dryRun io.Writer) (stop func(), registry *prometheus.Registry) {
 	t.Helper()
 	registry = prometheus.NewRegistry()
 	mgr, err := ctrl.NewManager(server.Config(), ctrl.Options{
@@ -80,7 +80,7 @@ func lead(t *testing.T) (stop func(), registry *prometheus.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: registry}); err != nil {
+	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: registry, DryRun: dryRun}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -134,7 +134,7 @@ func (s *said) String() string {
 func (k *cluster) wantDryRun() {
 	k.t.Helper()
 	out := &said{}
-	stop := lead(k.t, out)
+	stop, _ := lead(k.t, out)
 	eventually(k.t, 20*time.Second, func() string {
 		if strings.Contains(out.String(), "would create NodeCutover node-1") && strings.Contains(out.String(), string(v1alpha1.AwaitingApproval)) {
 			return ""
@@ -164,8 +164,11 @@ func TestAWholeRoll(t *testing.T) {
 	k.daemonSet("aws-node")
 	k.daemonSet("cilium")
 	k.start(t.Context())
-	stop, before := lead(t)
 	k.must(c.Create(t.Context(), newCutover()))
+
+	t.Log("a dry run prints what it would do and does nothing")
+	k.wantDryRun()
+	stop, before := lead(t, nil)
 
 	t.Log("every phase waits for its approval and says what a person must do")
 	k.waitStalled(v1alpha1.AwaitingApproval)
@@ -220,7 +223,7 @@ func TestAWholeRoll(t *testing.T) {
 
 	t.Log("another coordinator takes over in the middle, and the roll goes on by itself once the budget allows")
 	stop()
-	_, after := lead(t)
+	_, after := lead(t, nil)
 	k.budget("shop", 2)
 	k.waitPhase(v1alpha1.PhaseFullEBPF)
 	k.verifyMoved()
