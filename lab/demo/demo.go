@@ -30,8 +30,8 @@ var cutoverYAML []byte
 // Times of the demo.
 const (
 	showEvery = 500 * time.Millisecond
-	// cutWithin bounds the cutover itself; on an idle machine of two cores it takes two minutes.
-	cutWithin = 15 * time.Minute
+	// patience is how long the cutover may show nothing new; a step takes seconds.
+	patience = 3 * time.Minute
 	// settleWithin is for what ends by itself after the last phase, as pods that are being started.
 	settleWithin = time.Minute
 )
@@ -61,25 +61,19 @@ func Run(ctx context.Context, e *stage.Env, mode v1alpha1.InstallMode, out io.Wr
 		return err
 	}
 	fmt.Fprintf(out, "\nThe Cutover is applied. From here on the coordinator acts; an autoscaling group replaces the nodes it is given.\n\n")
-	if err := follows(ctx, e, out); err != nil {
-		return errors.Join(err, ended(ctx))
+	stuck := follows(ctx, e, out)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
+	// A cutover that got stuck is judged all the same: how far it got, and what it cost.
 	proved, err := settle(ctx, e.Client, evidence{original: original, applied: cutover.CreationTimestamp.Time}, remembered)
 	if err != nil {
-		return errors.Join(err, ended(ctx))
+		return errors.Join(stuck, context.Cause(ctx), err)
 	}
 	if proved.summary, err = e.Load.Finish(); err != nil {
-		return err
+		return errors.Join(stuck, err)
 	}
-	return conclude(ctx, e, proved, remembered, out)
-}
-
-// ended is why the demo's context ended, if something in the background ended it.
-func ended(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
+	return errors.Join(stuck, conclude(ctx, e, proved, remembered, out))
 }
 
 func nodesOf(ctx context.Context, c client.Client) (map[types.UID]string, error) {
@@ -117,9 +111,8 @@ func apply(ctx context.Context, e *stage.Env, mode v1alpha1.InstallMode) (*v1alp
 
 // follows shows the cutover until it asks for its last phase, which is a person's.
 func follows(ctx context.Context, e *stage.Env, out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, cutWithin)
-	defer cancel()
 	began, view := time.Now(), newScreen(out)
+	var moved time.Duration
 	tick := time.NewTicker(showEvery)
 	defer tick.Stop()
 	for {
@@ -127,13 +120,21 @@ func follows(ctx context.Context, e *stage.Env, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		view.show(now)
-		if now.phase == v1alpha1.PhaseFullEBPF || now.phase == v1alpha1.PhaseDone {
+		if view.show(now) {
+			moved = now.elapsed
+		}
+		switch {
+		case now.phase == v1alpha1.PhaseFullEBPF || now.phase == v1alpha1.PhaseDone:
 			return nil
+		case now.elapsed-moved > patience:
+			return fmt.Errorf("waiting for the end of phase %s: nothing new for %s; last message: %s", now.phase, patience, now.message)
+		}
+		if err := e.Load.Ended(); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the end of phase %s: %w; last message: %s", now.phase, ctx.Err(), now.message)
+			return context.Cause(ctx)
 		case <-tick.C:
 		}
 	}

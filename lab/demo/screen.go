@@ -35,10 +35,11 @@ func newScreen(out io.Writer) *screen {
 	return s
 }
 
-// show draws the page, or tells what is new in it.
-func (s *screen) show(now snapshot) {
+// show draws the page, or tells what is new in it, and returns whether something is.
+func (s *screen) show(now snapshot) bool {
 	lines := changes(s.before, now)
 	s.before = now
+	isNew := len(lines) > 0
 	if s.width == 0 {
 		if now.elapsed >= s.statusAt {
 			lines = append(lines, status(now))
@@ -47,7 +48,7 @@ func (s *screen) show(now snapshot) {
 		for _, line := range lines {
 			fmt.Fprintln(s.out, line)
 		}
-		return
+		return isNew
 	}
 	var page strings.Builder
 	if s.drawn > 0 {
@@ -60,6 +61,7 @@ func (s *screen) show(now snapshot) {
 	page.WriteString("\x1b[J") // what the page before had below
 	s.drawn = len(lines)
 	fmt.Fprint(s.out, page.String())
+	return isNew
 }
 
 // cut keeps a line from wrapping, which would spoil the count of lines.

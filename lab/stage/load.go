@@ -193,6 +193,9 @@ func (l *Load) clientLine(line []byte) error {
 	return json.Unmarshal(line, &l.progress)
 }
 
+// Ended is an error if balancer or client have ended by themselves, as neither should.
+func (l *Load) Ended() error { return errors.Join(l.balancer.ended(), l.client.ended()) }
+
 // Finish ends the client, which gets the answers it waits for, and then the balancer. It returns
 // the client's own sum.
 func (l *Load) Finish() (load.Summary, error) {

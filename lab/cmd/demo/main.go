@@ -28,7 +28,7 @@ func main() {
 	lab.Main()
 	ctx, release := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, release) // the second Ctrl-C ends it at once
-	var mode string
+	var mode, logs string
 	var keep bool
 	root := &cobra.Command{
 		Use: "demo", Short: "Watch a whole cutover on this machine", Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
@@ -40,10 +40,11 @@ func main() {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("starting the demo: it makes namespaces and needs root, and you are user %d: run sudo make demo", os.Geteuid())
 			}
-			return run(cmd.Context(), install, keep, os.Stdout)
+			return run(cmd.Context(), stage.Options{Install: install, Dir: logs}, keep, os.Stdout)
 		},
 	}
 	root.Flags().StringVar(&mode, "mode", "secondary", "how Cilium is installed beside the VPC CNI: secondary or shared")
+	root.Flags().StringVar(&logs, "logs", "", "directory to keep the logs in, the API server's audit log among them (default: they go with the cluster)")
 	root.Flags().BoolVar(&keep, "keep", false, "leave the cluster up at the end, until Ctrl-C")
 	if err := root.ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -55,17 +56,16 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, mode v1alpha1.InstallMode, keep bool, out io.Writer) (err error) {
+func run(ctx context.Context, options stage.Options, keep bool, out io.Writer) (err error) {
 	began := time.Now()
 	fmt.Fprintln(out, "Setting the scene (half a minute):")
-	e, err := stage.Up(ctx, stage.Options{Install: mode, Say: func(what string, took time.Duration) {
-		fmt.Fprintf(out, "  %4.1f s  %s\n", took.Seconds(), what)
-	}})
+	options.Say = func(what string, took time.Duration) { fmt.Fprintf(out, "  %4.1f s  %s\n", took.Seconds(), what) }
+	e, err := stage.Up(ctx, options)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	err = demo.Run(ctx, e, mode, out)
+	err = demo.Run(ctx, e, options.Install, out)
 	fmt.Fprintf(out, "\n%s after %.0f s\n", verdict(err), time.Since(began).Seconds())
 	if keep && ctx.Err() == nil {
 		if err != nil {
