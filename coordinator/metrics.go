@@ -16,7 +16,7 @@ import (
 // leaves no series behind.
 type metrics struct {
 	mu     sync.Mutex
-	nodes  []plan.Node
+	safety map[string]bool // by node: its last answer allows a drain
 	status v1alpha1.CutoverStatus
 
 	steps    *prometheus.HistogramVec
@@ -73,8 +73,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for _, n := range m.nodes {
-		gauge(m.safe, number(n.SafeShown), n.Name)
+	for node, safe := range m.safety {
+		gauge(m.safe, number(safe), node)
 	}
 	c := m.status.Nodes
 	for role, count := range map[v1alpha1.Role]int32{
@@ -141,12 +141,15 @@ func (m *metrics) observe(w *plan.World, status v1alpha1.CutoverStatus) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.nodes, m.status = w.Nodes, status
+	m.safety, m.status = make(map[string]bool, len(w.Nodes)), status
+	for _, n := range w.Nodes {
+		m.safety[n.Name] = plan.SafeToDrain(w, n)
+	}
 }
 
 // forget drops what is known of a Cutover that is gone.
 func (m *metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.nodes, m.status = nil, v1alpha1.CutoverStatus{}
+	m.safety, m.status = nil, v1alpha1.CutoverStatus{}
 }

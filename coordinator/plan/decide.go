@@ -150,6 +150,12 @@ func (d *decider) inSlot(uid types.UID) bool {
 	return false
 }
 
+// SafeToDrain says whether a node's last answer allows a drain and has not expired, for whoever shows that to people.
+func SafeToDrain(w *World, n Node) bool {
+	d := &decider{w: w, spec: &w.Cutover.Spec}
+	return d.shownSafe(n)
+}
+
 // shownSafe says whether the answer behind a SafeToDrain condition still holds.
 func (d *decider) shownSafe(n Node) bool {
 	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil || n.Cutover.Spec.Challenge.Purpose != v1alpha1.PurposeDrain {
