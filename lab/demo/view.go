@@ -136,7 +136,7 @@ func pods(s snapshot) string {
 }
 
 func requests(s snapshot) string {
-	return fmt.Sprintf("%d sent, %d lost, %d %% of the last ones answered from the overlay", s.load.Total.Sent, s.load.Total.Lost,
+	return fmt.Sprintf("%d sent, %d lost; now %d %% of the answers are from the overlay", s.load.Total.Sent, s.load.Total.Lost,
 		percent(s.load.Last.Networks["overlay"], s.load.Last.OK))
 }
 
