@@ -22,8 +22,12 @@ func order() []v1alpha1.Phase {
 
 // frame draws a snapshot as a page, a line each.
 func frame(s snapshot) []string {
+	header := "the coordinator has not looked yet"
+	if i := slices.Index(order(), s.phase); i >= 0 {
+		header = fmt.Sprintf("phase %d of %d: %s", i+1, len(order()), s.phase)
+	}
 	lines := []string{
-		fmt.Sprintf("%s  phase %d of %d: %s", clock(s.elapsed), 1+slices.Index(order(), s.phase), len(order()), orDash(string(s.phase))),
+		clock(s.elapsed) + "  " + header,
 		"       " + orDash(s.message),
 		"",
 		fmt.Sprintf("%-9s %-6s %-10s %-8s %-8s %s", "NODE", "ZONE", "STATE", "ROLE", "VERDICT", "SLOT"),

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -37,7 +39,7 @@ type Options struct {
 	ChartValues []string
 	// Dir keeps the control plane's files and the logs after the end; see lab.Config.
 	Dir string
-	// Say hears of each piece that stands, and how long it took; nil for nobody.
+	// Say hears of each piece that stands, and how long it took, one at a time; nil for nobody.
 	Say func(what string, took time.Duration)
 }
 
@@ -64,6 +66,7 @@ type Env struct {
 	Load *Load
 
 	options Options
+	saying  sync.Mutex
 	root    string // of the module: bin and charts are there
 }
 
@@ -74,10 +77,17 @@ func Up(ctx context.Context, options Options) (*Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{e.InstallCilium, e.InstallChart, e.StartLoad} {
-		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, e.Close())
+	// Clients are there first: installing must not cost them anything either.
+	work, setting := errgroup.WithContext(ctx)
+	work.Go(func() error { return e.StartLoad(setting) })
+	work.Go(func() error {
+		if err := e.InstallCilium(setting); err != nil {
+			return err
 		}
+		return e.InstallChart(setting)
+	})
+	if err := work.Wait(); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
@@ -158,6 +168,8 @@ func (e *Env) step(ctx context.Context, what string, do func(context.Context) er
 	if err := do(ctx); err != nil {
 		return fmt.Errorf("setting the scene, %s: %w", what, err)
 	}
+	e.saying.Lock()
+	defer e.saying.Unlock()
 	e.options.Say(what, time.Since(began))
 	return nil
 }

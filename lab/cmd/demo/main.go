@@ -46,34 +46,49 @@ func main() {
 	root.Flags().StringVar(&mode, "mode", "secondary", "how Cilium is installed beside the VPC CNI: secondary or shared")
 	root.Flags().StringVar(&logs, "logs", "", "directory to keep the logs in, the API server's audit log among them (default: they go with the cluster)")
 	root.Flags().BoolVar(&keep, "keep", false, "leave the cluster up at the end, until Ctrl-C")
-	if err := root.ExecuteContext(ctx); err != nil {
-		if ctx.Err() != nil {
-			fmt.Fprintln(os.Stderr, "demo: ended by a signal; nothing is left")
-			os.Exit(130)
-		}
+	switch err := root.ExecuteContext(ctx); {
+	case errors.Is(err, errInterrupted):
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(130)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
+
+// errInterrupted: a signal came before there was a verdict.
+var errInterrupted = errors.New("ended by a signal; nothing is left")
 
 func run(ctx context.Context, options stage.Options, keep bool, out io.Writer) (err error) {
 	began := time.Now()
 	fmt.Fprintln(out, "Setting the scene (half a minute):")
 	options.Say = func(what string, took time.Duration) { fmt.Fprintf(out, "  %4.1f s  %s\n", took.Seconds(), what) }
 	e, err := stage.Up(ctx, options)
+	if ctx.Err() != nil {
+		return errors.Join(errInterrupted, closed(e))
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	err = demo.Run(ctx, e, options.Install, out)
+	if err = demo.Run(ctx, e, options.Install, out); ctx.Err() != nil {
+		return errInterrupted
+	}
 	fmt.Fprintf(out, "\n%s after %.0f s\n", verdict(err), time.Since(began).Seconds())
-	if keep && ctx.Err() == nil {
+	if keep {
 		if err != nil {
 			fmt.Fprintln(out, "demo:", err)
 		}
 		stay(ctx, e.Cluster, out)
 	}
 	return err
+}
+
+func closed(e *stage.Env) error {
+	if e == nil {
+		return nil
+	}
+	return e.Close()
 }
 
 func verdict(err error) string {
