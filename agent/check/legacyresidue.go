@@ -12,8 +12,11 @@ import (
 // pkg/networkutils); it stays when aws-node goes.
 const priorityMarked = 1024
 
-// legacyMark is the VPC CNI's packet mark.
-const legacyMark = 0x80
+// packetMark is the VPC CNI's packet mark.
+const packetMark = 0x80
+
+// markedRule recognises the VPC CNI's rule for marked packets.
+func markedRule(r facts.Rule) bool { return r.Priority == priorityMarked && r.Mark == packetMark }
 
 // legacyResidue asks whether an Overlay node carries anything of the VPC CNI. Nothing of it was ever there on a node that
 // joined behind the fence, so anything at all means that the fence was open.
@@ -38,7 +41,7 @@ func legacyResidue(s *scene) v1alpha1.Finding {
 	}
 	left := 0
 	for _, r := range s.f.Rules.List {
-		if rulePod(r).IsValid() || r.Priority == priorityMarked && r.Mark == legacyMark {
+		if rulePod(r).IsValid() || markedRule(r) {
 			left++
 		}
 	}

@@ -23,8 +23,8 @@ const (
 //
 // Traces of the VPC CNI are its own pod, pods whose addresses lie outside the overlay, and its rules for a pod that is there.
 // Traces of the overlay are pods inside it and, as it decides about the next pod, Cilium's configuration winning net.d. In
-// install mode Secondary both together are Mixed; in Shared they are what a Legacy node looks like. What
-// cannot be told apart is Unknown.
+// install mode Secondary both together are Mixed; in Shared they are what a Legacy node looks like, and there the VPC CNI's
+// configuration and rules are traces too. What cannot be told apart is Unknown.
 func Role(f *facts.Facts) (v1alpha1.Role, string) {
 	switch {
 	case !overlayKnown(f):
@@ -39,6 +39,9 @@ func Role(f *facts.Facts) (v1alpha1.Role, string) {
 	overlay := overlayPod(f)
 	wins := ciliumWins(net)
 	shared := f.Settings.Install == v1alpha1.InstallShared
+	if shared && legacy == "" {
+		legacy = legacyMark(f, net)
+	}
 	switch {
 	case legacy != "" && shared:
 		return v1alpha1.RoleLegacy, legacy
@@ -52,10 +55,36 @@ func Role(f *facts.Facts) (v1alpha1.Role, string) {
 		return v1alpha1.RoleLegacy, legacy
 	case overlay != "":
 		return v1alpha1.RoleOverlay, overlay
-	case wins && !shared:
+	case wins:
 		return v1alpha1.RoleOverlay, "Cilium gives the next pod its network and nothing of the VPC CNI is here"
 	}
 	return v1alpha1.RoleUnknown, "no pod on this node shows which CNI made it"
+}
+
+// legacyMark names what the VPC CNI leaves on a host whatever pods are there: its configuration file, or its rule for marked
+// packets. In install mode Shared it tells an old node, whose aws-node may just be restarting and whose pods may all be in the
+// overlay, from one that joined behind the fence, where the VPC CNI never ran.
+func legacyMark(f *facts.Facts, net cniconf.Outcome) string {
+	files := net.Ignored
+	if net.Winner != nil {
+		files = append([]cniconf.Candidate{*net.Winner}, files...)
+	}
+	for _, c := range files {
+		if c.Kind == cniconf.VPCCNI || c.PodNetwork == cniconf.VPCCNI {
+			return "the VPC CNI's configuration " + c.File + " is on this node"
+		}
+	}
+	for _, l := range net.Leftovers {
+		if l.Kind == cniconf.VPCCNI {
+			return "the VPC CNI's configuration was on this node as " + l.Name
+		}
+	}
+	for _, r := range f.Rules.List {
+		if markedRule(r) {
+			return fmt.Sprintf("the VPC CNI's rule of priority %d for marked packets is on this node", r.Priority)
+		}
+	}
+	return ""
 }
 
 // ciliumWins says whether the next pod would be an overlay pod.

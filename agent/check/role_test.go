@@ -71,8 +71,17 @@ func TestRoleIsWhatTheHostShows(t *testing.T) {
 			f.ConfDir = dir("05-cilium.conflist", ciliumConf, "10-aws.conflist", awsConf)
 			f.Pods.List = append(f.Pods.List, pod("c", "10.244.1.9"))
 		}}, v1alpha1.RoleLegacy},
-		"shared: an overlay node":                     {overlayNode, []func(*facts.Facts){shared}, v1alpha1.RoleOverlay},
-		"shared: a brand-new node where Cilium wins":  {overlayNode, []func(*facts.Facts){shared, noPods}, v1alpha1.RoleUnknown},
+		"shared: an overlay node":                    {overlayNode, []func(*facts.Facts){shared}, v1alpha1.RoleOverlay},
+		"shared: a brand-new node where Cilium wins": {overlayNode, []func(*facts.Facts){shared, noPods}, v1alpha1.RoleOverlay},
+		"shared: an old node without pods whose aws-node is restarting": {overlayNode, []func(*facts.Facts){shared, noPods, func(f *facts.Facts) {
+			f.ConfDir = dir("05-cilium.conflist", ciliumConf, "10-aws.conflist", awsConf)
+		}}, v1alpha1.RoleLegacy},
+		"shared: an old node with overlay pods only, whose aws-node is restarting": {overlayNode, []func(*facts.Facts){shared, func(f *facts.Facts) {
+			f.Rules.List = append(f.Rules.List, facts.Rule{Priority: priorityMarked, Mark: packetMark})
+		}}, v1alpha1.RoleLegacy},
+		"shared: a node whose VPC CNI file was put aside": {overlayNode, []func(*facts.Facts){shared, noPods, func(f *facts.Facts) {
+			f.ConfDir = dir("05-cilium.conflist", ciliumConf, "10-aws.conflist.cilium_bak", awsConf)
+		}}, v1alpha1.RoleLegacy},
 		"a node whose pods are not known":             {overlayNode, []func(*facts.Facts){func(f *facts.Facts) { f.Pods = facts.Pods{Look: broken} }}, v1alpha1.RoleUnknown},
 		"a node whose rules are not known":            {overlayNode, []func(*facts.Facts){func(f *facts.Facts) { f.Rules = facts.Rules{Look: broken} }}, v1alpha1.RoleUnknown},
 		"a node of a cluster without a Cutover":       {overlayNode, []func(*facts.Facts){func(f *facts.Facts) { f.Settings = facts.Settings{} }}, v1alpha1.RoleUnknown},
