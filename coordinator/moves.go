@@ -39,6 +39,8 @@ type mover struct {
 	live     client.Reader
 	kube     kubernetes.Interface
 	provider provider
+	// self is the name of this coordinator's pod.
+	self string
 }
 
 // refusals are what the API server said no to, by slot; the empty UID stands for what belongs to no slot.
@@ -58,17 +60,22 @@ func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) re
 }
 
 func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) *drain.Refusal {
-	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	if ctx.Err() != nil {
+		return nil // told to stop: the next leader derives the action again
+	}
+	// What is begun is not broken off, for it ends soon. An eviction that is broken off between the budget's consent and the
+	// pod's deletion blocks that budget for two minutes (DeletionTimeout of Kubernetes' pkg/controller/disruption).
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
 	if slot != "" {
-		if err := m.checkSlot(ctx, w, slot); err != nil {
+		if err := m.checkSlot(whole, w, slot); err != nil {
 			return refusal(a, err)
 		}
 	}
 	if e, ok := a.(plan.Evict); ok {
-		return m.evict(ctx, e)
+		return m.evict(ctx, whole, e)
 	}
-	return refusal(a, m.do(ctx, w, a))
+	return refusal(a, m.do(whole, w, a))
 }
 
 // refusal words an error for people; a conflict or a stale slot is no news, the next look sorts it out.
@@ -113,11 +120,18 @@ func (m mover) checkSlot(ctx context.Context, w *plan.World, slot types.UID) err
 	return errStale
 }
 
-// evict posts an Eviction for every pod and returns the first refusal.
-func (m mover) evict(ctx context.Context, e plan.Evict) *drain.Refusal {
+// evict posts an Eviction for every pod, until stop is done, and returns the first refusal. The coordinator's own pod goes
+// last and alone: evicted among the others it would leave them to the next leader.
+func (m mover) evict(stop, whole context.Context, e plan.Evict) *drain.Refusal {
 	var first *drain.Refusal
 	for _, pod := range e.Pods {
-		if r := drain.Evict(ctx, m.kube, pod); r != nil && first == nil {
+		if stop.Err() != nil {
+			break
+		}
+		if pod.Name == m.self && len(e.Pods) > 1 {
+			continue
+		}
+		if r := drain.Evict(whole, m.kube, pod); r != nil && first == nil {
 			first = r
 		}
 	}
