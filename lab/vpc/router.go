@@ -20,7 +20,7 @@ import (
 type Router struct{ mtu int }
 
 // services is the cluster's Service range, which no interface owns.
-var services = netip.MustParsePrefix("10.96.0.0/12")
+func services() netip.Prefix { return netip.MustParsePrefix("10.96.0.0/12") }
 
 // NewRouter turns the calling process's network namespace into the VPC's router. Every
 // port checks sources strictly (rp_filter against one /32 route per address, as EC2's
@@ -52,7 +52,7 @@ func NewRouter(mtu int) (*Router, error) {
 	// The one thing that EC2 would drop in silence and this router refuses: a node asks for a
 	// Service before its kube-proxy has written the rules, and would then wait 30 s for its dial to
 	// time out, since the kernel remembers the connection as one that is not translated.
-	if err := netlink.RouteAdd(&netlink.Route{Dst: network(services), Type: unix.RTN_UNREACHABLE}); err != nil {
+	if err := netlink.RouteAdd(&netlink.Route{Dst: network(services()), Type: unix.RTN_UNREACHABLE}); err != nil {
 		return nil, fmt.Errorf("refusing Services in the router: %w", err)
 	}
 	return &Router{mtu: mtu}, nil
