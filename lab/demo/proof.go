@@ -112,7 +112,7 @@ func (e evidence) podsAreInOverlay() claim {
 // legacyIsGone does not count records of pods on nodes that are gone: nothing runs there, and the
 // pod collector needs up to a minute to remove them.
 func (e evidence) legacyIsGone() claim {
-	exists := map[string]bool{}
+	exists, records := map[string]bool{}, 0
 	var wrong []string
 	for _, node := range e.nodes {
 		exists[node.Name] = true
@@ -126,11 +126,19 @@ func (e evidence) legacyIsGone() claim {
 		}
 	}
 	for _, pod := range e.pods {
-		if pod.Labels["k8s-app"] == "aws-node" && exists[pod.Spec.NodeName] {
+		switch {
+		case pod.Labels["k8s-app"] != "aws-node":
+		case exists[pod.Spec.NodeName]:
 			wrong = append(wrong, pod.Name+" is on "+pod.Spec.NodeName)
+		default:
+			records++
 		}
 	}
-	return judge("VPC CNI", wrong, "no DaemonSet aws-node, no pod of it on any node, no fence label")
+	right := "no DaemonSet aws-node, no pod of it on any node, no fence label"
+	if records > 0 {
+		right += fmt.Sprintf(" (the pod collector still has to remove %d records of pods whose nodes are gone)", records)
+	}
+	return judge("VPC CNI", wrong, "%s", right)
 }
 
 func (e evidence) fenceHeld() claim {
