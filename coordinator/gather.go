@@ -177,7 +177,7 @@ func (g gatherer) slots(ctx context.Context, w *plan.World) error {
 			return err
 		}
 		w.Drains[s.NodeUID] = left
-		if len(left.Evict)+left.Going+len(left.Impossible) > 0 {
+		if !left.Empty() {
 			continue
 		}
 		volumes, err := drain.Attached(ctx, g.client, s.Node)

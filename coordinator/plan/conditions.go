@@ -23,12 +23,11 @@ func (d *decider) conditions(s state) {
 	} else {
 		d.condition(v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.NotStalled, "nothing waits for a person")
 	}
-	switch {
-	case !d.fence.watched:
-		d.condition(v1alpha1.ConditionFenceIntact, metav1.ConditionUnknown, d.fence.reason, d.fence.message)
-	default:
-		d.condition(v1alpha1.ConditionFenceIntact, status(d.fence.intact), d.fence.reason, d.fence.message)
+	intact := metav1.ConditionUnknown
+	if d.fence.watched {
+		intact = status(d.fence.intact)
 	}
+	d.condition(v1alpha1.ConditionFenceIntact, intact, d.fence.reason, d.fence.message)
 	if held := d.heldSlots(); held > 0 && held >= int(d.spec.Rollout.FailureBudget) {
 		d.condition(v1alpha1.ConditionBudgetExhausted, metav1.ConditionTrue, v1alpha1.BudgetSpent, "no slot is granted before one is mended or released: "+d.firstHeld())
 	} else {

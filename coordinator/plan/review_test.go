@@ -340,7 +340,13 @@ func TestTheVPCCNIDeletedTooEarlyOpensTheFence(t *testing.T) {
 func TestAPodThatComesBackIsDrainedAgain(t *testing.T) {
 	w, s := slotWorld(v1alpha1.StepDetach)
 	w.Drains[s.NodeUID] = Drain{Evict: []Pod{{Name: "tolerant"}}}
-	if got := Decide(w).Status.Slots[0]; got.Step != v1alpha1.StepDrain {
+	d := Decide(w)
+	if got := d.Status.Slots[0]; got.Step != v1alpha1.StepDrain {
 		t.Errorf("step = %s, want Drain", got.Step)
+	}
+	for _, n := range d.Notes {
+		if n.Reason == "" || n.Message == "" {
+			t.Errorf("people are told without a reason, which the API server refuses: %+v", n)
+		}
 	}
 }

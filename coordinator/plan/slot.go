@@ -179,7 +179,7 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 		return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
 	case len(left.Impossible) > 0:
 		return waitFor(v1alpha1.DrainImpossible, "%s cannot be drained: %s", s.Node, strings.Join(left.Impossible, "; "))
-	case len(left.Evict) == 0 && left.Going == 0:
+	case left.Empty():
 		return done()
 	}
 	d.wakeAt(d.w.Now.Add(pollEvery))
@@ -193,8 +193,8 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 }
 
 func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
-	if left := d.w.Drains[s.NodeUID]; len(left.Evict)+left.Going+len(left.Impossible) > 0 {
-		return progress{back: v1alpha1.StepDrain} // a pod that tolerates the cordon came back
+	if !d.w.Drains[s.NodeUID].Empty() {
+		return progress{back: v1alpha1.StepDrain, reason: v1alpha1.Evicting, message: "a pod that tolerates the cordon came to " + s.Node + " after it was drained"}
 	}
 	volumes, looked := d.w.Volumes[s.NodeUID]
 	if looked && len(volumes) == 0 {

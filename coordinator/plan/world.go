@@ -107,6 +107,9 @@ type Drain struct {
 	Impossible []string
 }
 
+// Empty says whether nothing is left to leave the node.
+func (d Drain) Empty() bool { return len(d.Evict) == 0 && d.Going == 0 && len(d.Impossible) == 0 }
+
 // Rollout is how far a DaemonSet has rolled out.
 type Rollout struct {
 	Desired int32
