@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-cutover/cni-cutover/lab/standin/rtnetlink"
 	"github.com/cni-cutover/cni-cutover/lab/vpc"
 )
 
@@ -101,7 +102,7 @@ func setupSecondary(eni vpc.Interface, mtu int) error {
 
 // setupExternalServices makes the 1535 rules exactly those of the settings; a rule that stays is not touched.
 func setupExternalServices(cidrs []netip.Prefix) error {
-	rules, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
+	rules, err := rtnetlink.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("listing ip rules: %w", err)
 	}
@@ -127,7 +128,7 @@ func setupExternalServices(cidrs []netip.Prefix) error {
 }
 
 func linkByMAC(mac string) (netlink.Link, error) {
-	links, err := dump(netlink.LinkList)
+	links, err := rtnetlink.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("listing interfaces: %w", err)
 	}
@@ -152,7 +153,7 @@ func setMTU(link netlink.Link, mtu int) error {
 // onlyAddress leaves the wanted address alone if it is there, because deleting and adding
 // it again, as the original does, would take its routes away under running pods.
 func onlyAddress(link netlink.Link, wanted netip.Prefix) error {
-	addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	addresses, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("listing addresses of %s: %w", link.Attrs().Name, err)
 	}
@@ -194,14 +195,4 @@ func removeRule(rule *netlink.Rule) error {
 // single is the network that holds one address only.
 func single(address netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: address.AsSlice(), Mask: net.CIDRMask(32, 32)}
-}
-
-// dump asks again when the kernel says that the list changed while it was read.
-func dump[T any](list func() (T, error)) (T, error) {
-	for attempt := 1; ; attempt++ {
-		found, err := list()
-		if attempt == 10 || !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return found, err
-		}
-	}
 }

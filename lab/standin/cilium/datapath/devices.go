@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/lab/standin/rtnetlink"
 )
 
 const (
@@ -27,12 +29,14 @@ const protoKernel = unix.RTPROT_KERNEL
 // nativeDevices finds the devices that carry the node's own traffic: those matching the patterns
 // (a trailing + stands for any rest), or, without patterns, those with an IPv4 default route.
 func nativeDevices(patterns []string) ([]netlink.Link, error) {
-	links, err := netlink.LinkList()
+	links, err := rtnetlink.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
 	defaults := map[int]bool{}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := rtnetlink.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing routes: %w", err)
 	}
@@ -146,7 +150,7 @@ func (d *Datapath) setRouterAddress(router netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("looking for %s: %w", hostName, err)
 	}
-	existing, err := netlink.AddrList(host, netlink.FAMILY_V4)
+	existing, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(host, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("listing addresses of %s: %w", hostName, err)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/lab/standin/rtnetlink"
 )
 
 // Rules of Cilium with its L7 proxy on, the default (pkg/proxy/routes.go).
@@ -53,8 +55,10 @@ func (d *Datapath) dropForeignRoutes(wanted map[Route]bool) error {
 	for route := range wanted {
 		keep[route.Dst] = true
 	}
-	existing, err := netlink.RouteListFiltered(netlink.FAMILY_V4,
-		&netlink.Route{LinkIndex: d.hostIndex, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	existing, err := rtnetlink.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4,
+			&netlink.Route{LinkIndex: d.hostIndex, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return fmt.Errorf("listing the routes over %s: %w", hostName, err)
 	}
