@@ -4,60 +4,44 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
-	"os"
-	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-)
 
-// auditEvent is as much of an event of the API server's audit log as is read here (audit.k8s.io/v1).
-type auditEvent struct {
-	Stage string `json:"stage"`
-	Verb  string `json:"verb"`
-	User  struct {
-		Username string `json:"username"`
-	} `json:"user"`
-	ObjectRef struct {
-		Resource    string    `json:"resource"`
-		Subresource string    `json:"subresource"`
-		Name        string    `json:"name"`
-		UID         types.UID `json:"uid"`
-	} `json:"objectRef"`
-	ResponseStatus struct {
-		Code int `json:"code"`
-	} `json:"responseStatus"`
-}
+	"github.com/cni-cutover/cni-cutover/internal/oracle"
+)
 
 // evictions counts the evictions that our coordinator has asked for, by the API server's own account.
 func (s *scene) evictions(t *testing.T) int {
 	t.Helper()
 	count := 0
-	s.audit(t, func(e auditEvent) {
-		if e.ObjectRef.Subresource == "eviction" && strings.Contains(e.User.Username, "cutover-coordinator") {
+	s.audit(t, func(e *oracle.Event) {
+		if e.What() == "pods/eviction" && e.By(oracle.Coordinator) {
 			count++
 		}
 	})
 	return count
 }
 
-func (s *scene) audit(t *testing.T, each func(auditEvent)) {
+func (s *scene) audit(t *testing.T, each func(*oracle.Event)) {
 	t.Helper()
-	file, err := os.Open(s.env.Cluster.AuditLog())
-	s.must(t, err)
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e auditEvent
-		if json.Unmarshal(lines.Bytes(), &e) == nil && e.Stage == "ResponseComplete" { // the last line may be half written
-			each(e)
-		}
+	s.must(t, oracle.ReadFile(s.env.Cluster.AuditLog(), each))
+}
+
+// wantLaws holds everything that happened in this cluster so far against the laws. A law that nothing was held against
+// proves nothing, so each must have been put to use in a roll of that many nodes.
+func (s *scene) wantLaws(t *testing.T, nodes int) {
+	t.Helper()
+	var judge oracle.Oracle
+	s.audit(t, judge.See)
+	for _, v := range judge.Violations() {
+		t.Error(v)
 	}
-	s.must(t, lines.Err())
+	seen := judge.Seen()
+	t.Logf("the audit log shows %+v", seen)
+	if seen.Grants < nodes || seen.Cordons < nodes || seen.Evictions < nodes || seen.LegacyStatus == 0 || seen.PodAddresses == 0 {
+		t.Errorf("in a roll of %d nodes the audit log shows only %+v: is the audit policy as internal/oracle wants it?", nodes, seen)
+	}
 }
 
 func getOptions() metav1.GetOptions { return metav1.GetOptions{} }

@@ -96,6 +96,7 @@ func TestNothingUnsafeIsDrained(t *testing.T) {
 		return fmt.Sprintf("phase %s, slots %+v, waiting %+v", c.Status.Phase, c.Status.Slots, c.Status.Waiting)
 	})
 	s.verifyMoved(t, old)
+	s.wantLaws(t, len(old))
 }
 
 // oldCNIOnce is a group whose next instance, once armed, joins with the fence label, as it would if somebody had put the
