@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/oracle"
 	"github.com/cni-cutover/cni-cutover/lab/asg"
 	"github.com/cni-cutover/cni-cutover/lab/stage"
 )
@@ -73,6 +74,11 @@ func Run(ctx context.Context, e *stage.Env, mode v1alpha1.InstallMode, out io.Wr
 	if proved.summary, err = e.Load.Finish(); err != nil {
 		return errors.Join(stuck, err)
 	}
+	var laws oracle.Oracle
+	if err := oracle.ReadFile(e.Cluster.AuditLog(), laws.See); err != nil {
+		return errors.Join(stuck, err)
+	}
+	proved.seen, proved.broken = laws.Seen(), laws.Violations()
 	return errors.Join(stuck, conclude(ctx, e, proved, remembered, out))
 }
 

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/oracle"
 	"github.com/cni-cutover/cni-cutover/lab/app"
 	"github.com/cni-cutover/cni-cutover/lab/stage"
 	"github.com/cni-cutover/cni-cutover/lab/traffic/load"
@@ -33,6 +34,8 @@ type evidence struct {
 	applied    time.Time // when the Cutover was created
 	left       time.Time // when the VPC CNI was seen to be gone
 	summary    load.Summary
+	seen       oracle.Seen // in the API server's audit log
+	broken     []string    // laws, by that log
 }
 
 // claim is one thing that has to be true, and whether it is.
@@ -62,7 +65,7 @@ func proveCluster(e evidence) []claim {
 }
 
 // prove judges everything.
-func prove(e evidence) []claim { return append(proveCluster(e), e.nothingWasLost()) }
+func prove(e evidence) []claim { return append(proveCluster(e), e.lawsHeld(), e.nothingWasLost()) }
 
 func (e evidence) nodesAreNew() claim {
 	var wrong []string
@@ -157,6 +160,16 @@ func (e evidence) fenceHeld() claim {
 		wrong = append(wrong, fmt.Sprintf("aws-node was bound while nodes had no fence label: %v", slices.Compact(slices.Sorted(slices.Values(f.unlabelled)))))
 	}
 	return judge("fence", wrong, "DESIRED of aws-node stayed %d until the first node left, READY at least %d (%d looks)", want, f.minReady, f.looks)
+}
+
+// lawsHeld is the judgement of the API server's audit log. One in which no slot, cordon or eviction of each node was seen
+// proves nothing.
+func (e evidence) lawsHeld() claim {
+	wrong, s := slices.Clone(e.broken), e.seen
+	if least := min(s.Grants, s.Cordons, s.Evictions); least < len(e.original) {
+		wrong = append(wrong, fmt.Sprintf("the audit log shows only %d grants, %d cordons and %d evictions", s.Grants, s.Cordons, s.Evictions))
+	}
+	return judge("audit log", wrong, "%d grants, %d cordons, %d evictions: each within the limits, none without a passing answer", s.Grants, s.Cordons, s.Evictions)
 }
 
 // nothingWasLost also judges the clients: a rate that was not kept would hide losses.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/oracle"
 	"github.com/cni-cutover/cni-cutover/lab/traffic/load"
 )
 
@@ -45,6 +46,7 @@ func proved() evidence {
 		applied:  began.Add(time.Second), left: began.Add(99 * time.Second),
 		summary: load.Summary{Started: began, Ended: began.Add(100 * time.Second), Rate: 120},
 	}
+	e.seen = oracle.Seen{Grants: 2, Cordons: 2, Evictions: 9}
 	e.summary.Total.Counts = load.Counts{Sent: 12000, OK: 12000}
 	for i := range 10 {
 		e.pods = append(e.pods, pod("echo-"+string(rune('a'+i)), "node-3", "10.244.3.7"))
@@ -86,6 +88,8 @@ func TestProofFailsForEveryThingThatIsWrong(t *testing.T) {
 		"too many of its pods were away":      {func(e *evidence) { e.fence.minReady = 0 }, "fence: READY of aws-node fell to 0"},
 		"there never was a fence":             {func(e *evidence) { e.fence.bound = false }, "fence: aws-node was never seen bound"},
 		"the fence came before the labels":    {func(e *evidence) { e.fence.unlabelled = []string{"node-1", "node-1"} }, "fence: aws-node was bound while nodes had no fence label: [node-1]"},
+		"the audit log shows a broken law":    {func(e *evidence) { e.broken = []string{"two slots"} }, "audit log: two slots"},
+		"the audit log shows too few slots":   {func(e *evidence) { e.seen.Grants = 1 }, "audit log: the audit log shows only 1 grants"},
 		"a request was lost":                  {func(e *evidence) { e.lose("refused") }, "requests: 1 of 12000 requests lost: 1 refused"},
 		"too few requests were sent":          {func(e *evidence) { e.summary.Total.Sent, e.summary.Total.OK = 11000, 11000 }, "requests: 11000 requests sent"},
 		"the rate was too low":                {func(e *evidence) { e.summary.Rate = 50 }, "requests: 12000 requests sent"},
