@@ -16,23 +16,16 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator"
 	"github.com/cni-cutover/cni-cutover/internal/apiserver"
+	"github.com/cni-cutover/cni-cutover/internal/fleet"
 )
 
 var server *apiserver.Server
@@ -52,29 +45,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func quantity(s string) *resource.Quantity {
-	q := resource.MustParse(s)
-	return &q
-}
-
-func scheme(t *testing.T) *runtime.Scheme {
-	s := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(s); err != nil {
-		t.Fatal(err)
-	}
-	if err := v1alpha1.AddToScheme(s); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // lead runs a coordinator until the returned function is called, which is no gentler to its state than kill -9: nothing of
 // it is in the process.
 func lead(t *testing.T, dryRun io.Writer) (stop func(), registry *prometheus.Registry) {
 	t.Helper()
 	registry = prometheus.NewRegistry()
 	mgr, err := ctrl.NewManager(server.Config(), ctrl.Options{
-		Scheme: scheme(t), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Scheme: fleet.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
@@ -112,6 +89,19 @@ func newCutover() *v1alpha1.Cutover {
 	}
 }
 
+// cluster is a fleet with what these tests want to see of it.
+type cluster struct {
+	*fleet.Fleet
+	t *testing.T
+}
+
+func (k *cluster) must(err error) {
+	k.t.Helper()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
 // said collects what a dry run prints.
 type said struct {
 	mu   sync.Mutex
@@ -135,7 +125,7 @@ func (k *cluster) wantDryRun() {
 	k.t.Helper()
 	out := &said{}
 	stop, _ := lead(k.t, out)
-	eventually(k.t, 20*time.Second, func() string {
+	fleet.Eventually(k.t, 20*time.Second, func() string {
 		if strings.Contains(out.String(), "would create NodeCutover node-1") && strings.Contains(out.String(), string(v1alpha1.AwaitingApproval)) {
 			return ""
 		}
@@ -143,28 +133,19 @@ func (k *cluster) wantDryRun() {
 	})
 	stop()
 	var asked v1alpha1.NodeCutoverList
-	k.must(k.c.List(k.t.Context(), &asked))
-	if len(asked.Items) != 0 || k.cutover().Status.Phase != "" {
-		k.t.Errorf("a dry run wrote %d NodeCutovers and phase %q", len(asked.Items), k.cutover().Status.Phase)
+	k.must(k.Client.List(k.t.Context(), &asked))
+	if len(asked.Items) != 0 || k.Cutover().Status.Phase != "" {
+		k.t.Errorf("a dry run wrote %d NodeCutovers and phase %q", len(asked.Items), k.Cutover().Status.Phase)
 	}
 }
 
 // TestAWholeRoll takes a cluster of three nodes through every phase on a real API server, approving as a person would,
 // with an unsafe node, a budget that allows nothing, and a coordinator that is replaced in the middle of a drain.
 func TestAWholeRoll(t *testing.T) {
-	c, err := client.New(server.Config(), client.Options{Scheme: scheme(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &cluster{t: t, c: c, sick: map[string]v1alpha1.Reason{}}
-	k.ciliumNodeConfigs()
-	for _, zone := range []string{"a", "b", "a"} {
-		k.join(v1alpha1.RoleLegacy, zone)
-	}
-	k.daemonSet("aws-node")
-	k.daemonSet("cilium")
-	k.start(t.Context())
-	k.must(c.Create(t.Context(), newCutover()))
+	k := &cluster{Fleet: fleet.Start(t, server.Config()), t: t}
+	k.Join(fleet.Node{Zone: "a"}, fleet.Node{Zone: "b"}, fleet.Node{Zone: "a"})
+	k.CNIs()
+	k.must(k.Client.Create(t.Context(), newCutover()))
 
 	t.Log("a dry run prints what it would do and does nothing")
 	k.wantDryRun()
@@ -172,7 +153,7 @@ func TestAWholeRoll(t *testing.T) {
 
 	t.Log("every phase waits for its approval and says what a person must do")
 	k.waitStalled(v1alpha1.AwaitingApproval)
-	k.patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy"]}}`)
+	k.Patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy"]}}`)
 
 	t.Log("the fence refuses to start without the settings that keep Services alive")
 	k.waitStalled(v1alpha1.LegacySettings)
@@ -184,47 +165,47 @@ func TestAWholeRoll(t *testing.T) {
 	t.Log("the fence is built in order, and no node loses its CNI")
 	k.waitPhase(v1alpha1.PhaseRollNodes)
 	k.wantLegacyPods(3)
-	if got := k.condition(v1alpha1.ConditionFenceIntact); got.Status != metav1.ConditionTrue {
+	if got := k.Condition(v1alpha1.ConditionFenceIntact); got.Status != metav1.ConditionTrue {
 		t.Errorf("FenceIntact = %s (%s), want True", got.Status, got.Message)
 	}
 
 	t.Log("an unsafe node gets no slot, and says why")
 	for _, n := range []string{"node-1", "node-2", "node-3"} {
-		k.setSick(n, v1alpha1.TunnelDown)
+		k.SetAgent(n, fleet.Agent{Verdict: v1alpha1.VerdictFail, Reason: v1alpha1.TunnelDown})
 	}
-	k.deployment("shop", 3)
-	k.budget("shop", 3)
-	k.patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy","RollNodes","RemoveLegacy"]}}`)
-	eventually(t, 20*time.Second, func() string {
-		for _, w := range k.cutover().Status.Waiting {
+	k.Deployment("shop", 3)
+	k.Budget("shop", 3)
+	k.Patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy","RollNodes","RemoveLegacy"]}}`)
+	fleet.Eventually(t, 20*time.Second, func() string {
+		for _, w := range k.Cutover().Status.Waiting {
 			if w.Node == "node-1" && w.Reason == v1alpha1.NodeNotSafe && strings.Contains(w.Message, string(v1alpha1.TunnelDown)) {
 				return ""
 			}
 		}
-		return fmt.Sprintf("node-1 does not wait as NodeNotSafe: %+v", k.cutover().Status.Waiting)
+		return fmt.Sprintf("node-1 does not wait as NodeNotSafe: %+v", k.Cutover().Status.Waiting)
 	})
-	if slots := k.cutover().Status.Slots; len(slots) > 0 {
+	if slots := k.Cutover().Status.Slots; len(slots) > 0 {
 		t.Fatalf("an unsafe node was granted a slot: %+v", slots)
 	}
 	k.wantEvent("node-1", v1alpha1.NodeNotSafe)
 
 	t.Log("it is granted one by itself once the cause is gone, and a budget that allows nothing holds it")
 	for _, n := range []string{"node-1", "node-2", "node-3"} {
-		k.setSick(n, "")
+		k.SetAgent(n, fleet.Agent{})
 	}
 	k.waitSlot(v1alpha1.EvictionBlocked)
-	eventually(t, 20*time.Second, func() string {
-		if got := k.condition(v1alpha1.ConditionBudgetExhausted); got.Status != metav1.ConditionTrue {
+	fleet.Eventually(t, 20*time.Second, func() string {
+		if got := k.Condition(v1alpha1.ConditionBudgetExhausted); got.Status != metav1.ConditionTrue {
 			return "the slot is not held: " + got.Message
 		}
 		return ""
 	})
-	k.wantEvent(k.cutover().Status.Slots[0].Node, v1alpha1.EvictionBlocked)
+	k.wantEvent(k.Cutover().Status.Slots[0].Node, v1alpha1.EvictionBlocked)
 
 	t.Log("another coordinator takes over in the middle, and the roll goes on by itself once the budget allows")
 	stop()
 	_, after := lead(t, nil)
-	k.budget("shop", 2)
+	k.Budget("shop", 2)
 	k.waitPhase(v1alpha1.PhaseFullEBPF)
 	k.verifyMoved()
 	if got := total(t, "cni_cutover_coordinator_slots_finished_total", before) + total(t, "cni_cutover_coordinator_slots_finished_total", after); got != 3 {
@@ -251,8 +232,8 @@ func total(t *testing.T, name string, registry prometheus.Gatherer) (sum float64
 
 func (k *cluster) waitStalled(reason v1alpha1.Reason) {
 	k.t.Helper()
-	eventually(k.t, 20*time.Second, func() string {
-		got := k.condition(v1alpha1.ConditionStalled)
+	fleet.Eventually(k.t, 20*time.Second, func() string {
+		got := k.Condition(v1alpha1.ConditionStalled)
 		if got.Status == metav1.ConditionTrue && got.Reason == string(reason) && got.Message != "" {
 			return ""
 		}
@@ -262,8 +243,8 @@ func (k *cluster) waitStalled(reason v1alpha1.Reason) {
 
 func (k *cluster) waitPhase(p v1alpha1.Phase) {
 	k.t.Helper()
-	eventually(k.t, 90*time.Second, func() string {
-		c := k.cutover()
+	fleet.Eventually(k.t, 90*time.Second, func() string {
+		c := k.Cutover()
 		if c.Status.Phase == p {
 			return ""
 		}
@@ -273,8 +254,8 @@ func (k *cluster) waitPhase(p v1alpha1.Phase) {
 
 func (k *cluster) waitSlot(reason v1alpha1.Reason) {
 	k.t.Helper()
-	eventually(k.t, 30*time.Second, func() string {
-		slots := k.cutover().Status.Slots
+	fleet.Eventually(k.t, 30*time.Second, func() string {
+		slots := k.Cutover().Status.Slots
 		if len(slots) == 1 && slots[0].Reason == reason && slots[0].Message != "" {
 			return ""
 		}
@@ -284,9 +265,9 @@ func (k *cluster) waitSlot(reason v1alpha1.Reason) {
 
 func (k *cluster) wantEvent(node string, reason v1alpha1.Reason) {
 	k.t.Helper()
-	eventually(k.t, 15*time.Second, func() string {
+	fleet.Eventually(k.t, 15*time.Second, func() string {
 		var events corev1.EventList
-		if err := k.c.List(k.t.Context(), &events); err != nil {
+		if err := k.Client.List(k.t.Context(), &events); err != nil {
 			return err.Error()
 		}
 		if slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
@@ -298,93 +279,40 @@ func (k *cluster) wantEvent(node string, reason v1alpha1.Reason) {
 	})
 }
 
-func (k *cluster) legacy() *appsv1.DaemonSet {
-	var ds appsv1.DaemonSet
-	err := k.c.Get(k.t.Context(), client.ObjectKey{Namespace: "kube-system", Name: "aws-node"}, &ds)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	k.must(err)
-	return &ds
-}
-
 func (k *cluster) fenced() bool {
-	return k.legacy().Spec.Template.Spec.NodeSelector[v1alpha1.FenceLabel] == "true"
+	return k.Legacy().Spec.Template.Spec.NodeSelector[v1alpha1.FenceLabel] == "true"
 }
 
 func (k *cluster) setLegacyEnv() {
-	ds := k.legacy()
-	ds.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{
-		{Name: "AWS_EXTERNAL_SERVICE_CIDRS", Value: "10.244.0.0/16"}, {Name: "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", Value: "10.244.0.0/16"},
-	}
-	k.must(k.c.Update(k.t.Context(), ds))
+	ds := k.Legacy()
+	ds.Spec.Template.Spec.Containers[0].Env = fleet.HybridEnv()
+	k.must(k.Client.Update(k.t.Context(), ds))
 }
 
 func (k *cluster) wantLegacyPods(n int32) {
 	k.t.Helper()
-	if ds := k.legacy(); ds.Status.DesiredNumberScheduled != n || ds.Status.NumberReady != n {
+	if ds := k.Legacy(); ds.Status.DesiredNumberScheduled != n || ds.Status.NumberReady != n {
 		k.t.Errorf("aws-node: desired %d ready %d, want %d of both", ds.Status.DesiredNumberScheduled, ds.Status.NumberReady, n)
-	}
-}
-
-func (k *cluster) deployment(name string, replicas int32) {
-	labels := map[string]string{"app": name}
-	k.must(k.c.Create(k.t.Context(), &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec: corev1.PodSpec{
-					Containers: []corev1.Container{{Name: name, Image: "none"}},
-					TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
-						MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
-					}},
-				},
-			},
-		},
-	}))
-	eventually(k.t, 20*time.Second, func() string {
-		var d appsv1.Deployment
-		k.must(k.c.Get(k.t.Context(), client.ObjectKey{Namespace: "default", Name: name}, &d))
-		if d.Status.ReadyReplicas == replicas {
-			return ""
-		}
-		return fmt.Sprintf("%d of %d pods of %s are ready", d.Status.ReadyReplicas, replicas, name)
-	})
-}
-
-func (k *cluster) budget(name string, available int) {
-	min := intstr.FromInt32(int32(available))
-	pdb := &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &min, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
-	}
-	if err := k.c.Create(k.t.Context(), pdb); apierrors.IsAlreadyExists(err) {
-		k.must(k.c.Get(k.t.Context(), client.ObjectKeyFromObject(pdb), pdb))
-		pdb.Spec.MinAvailable = &min
-		k.must(k.c.Update(k.t.Context(), pdb))
 	}
 }
 
 // verifyMoved looks at the cluster, not at our status.
 func (k *cluster) verifyMoved() {
 	k.t.Helper()
-	if k.legacy() != nil {
+	if k.Legacy() != nil {
 		k.t.Error("the VPC CNI's DaemonSet is still there")
 	}
-	var nodes corev1.NodeList
-	k.must(k.c.List(k.t.Context(), &nodes))
-	for _, n := range nodes.Items {
+	nodes := k.Nodes()
+	for _, n := range nodes {
 		_, fence := n.Labels[v1alpha1.FenceLabel]
 		if slices.Contains([]string{"node-1", "node-2", "node-3"}, n.Name) || fence || n.Spec.Unschedulable {
 			k.t.Errorf("%s is left: fence label %t, cordoned %t", n.Name, fence, n.Spec.Unschedulable)
 		}
 	}
-	if len(nodes.Items) != 3 {
-		k.t.Errorf("%d nodes, want 3", len(nodes.Items))
+	if len(nodes) != 3 {
+		k.t.Errorf("%d nodes, want 3", len(nodes))
 	}
-	for _, f := range k.cutover().Status.Finished {
+	for _, f := range k.Cutover().Status.Finished {
 		if f.Outcome != v1alpha1.OutcomeReplaced {
 			k.t.Errorf("slot of %s ended as %s", f.Node, f.Outcome)
 		}
