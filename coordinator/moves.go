@@ -41,6 +41,7 @@ type mover struct {
 	provider provider
 	// self is the name of this coordinator's pod.
 	self string
+	now  func() time.Time
 }
 
 // refusals are what the API server said no to, by slot; the empty UID stands for what belongs to no slot.
@@ -120,12 +121,13 @@ func (m mover) checkSlot(ctx context.Context, w *plan.World, slot types.UID) err
 	return errStale
 }
 
-// evict posts an Eviction for every pod, until stop is done, and returns the first refusal. The coordinator's own pod goes
+// evict posts an Eviction for every pod, until stop is done or the answer that allows it has expired, and returns the first
+// refusal. The coordinator's own pod goes
 // last and alone: evicted among the others it would leave them to the next leader.
 func (m mover) evict(stop, whole context.Context, e plan.Evict) *drain.Refusal {
 	var first *drain.Refusal
 	for _, pod := range e.Pods {
-		if stop.Err() != nil {
+		if stop.Err() != nil || !m.now().Before(e.Until) {
 			break
 		}
 		if pod.Name == m.self && len(e.Pods) > 1 {

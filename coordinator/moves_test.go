@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -29,8 +30,13 @@ func evicting(then func()) (*fake.Clientset, *[]string) {
 	return client, asked
 }
 
+// noon is what the clock of these tests says.
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func atNoon() time.Time { return noon }
+
 func pods(names ...string) plan.Evict {
-	e := plan.Evict{}
+	e := plan.Evict{Until: noon.Add(time.Minute)}
 	for _, n := range names {
 		e.Pods = append(e.Pods, plan.Pod{Namespace: "shop", Name: n})
 	}
@@ -39,7 +45,7 @@ func pods(names ...string) plan.Evict {
 
 func TestTheCoordinatorsOwnPodGoesLast(t *testing.T) {
 	client, asked := evicting(func() {})
-	m := mover{kube: client, self: "me"}
+	m := mover{kube: client, self: "me", now: atNoon}
 	m.evict(t.Context(), t.Context(), pods("me", "a", "b"))
 	m.evict(t.Context(), t.Context(), pods("me"))
 	if want := []string{"a", "b", "me"}; !slices.Equal(*asked, want) {
@@ -51,11 +57,21 @@ func TestAnEvictionInProgressIsNotBrokenOff(t *testing.T) {
 	stop, cancel := context.WithCancel(t.Context())
 	client, asked := evicting(cancel)
 	whole := context.WithoutCancel(stop)
-	mover{kube: client}.evict(stop, whole, pods("a", "b"))
+	mover{kube: client, now: atNoon}.evict(stop, whole, pods("a", "b"))
 	if want := []string{"a"}; !slices.Equal(*asked, want) {
 		t.Errorf("evicted %v after being told to stop during the first, want %v", *asked, want)
 	}
 	if whole.Err() != nil {
 		t.Error("the eviction in progress was broken off")
+	}
+}
+
+func TestNobodyIsEvictedOnAnAnswerThatExpiresMeanwhile(t *testing.T) {
+	now := noon
+	client, asked := evicting(func() { now = now.Add(time.Minute) })
+	m := mover{kube: client, now: func() time.Time { return now }}
+	m.evict(t.Context(), t.Context(), pods("a", "b"))
+	if want := []string{"a"}; !slices.Equal(*asked, want) {
+		t.Errorf("evicted %v, want %v: the answer expired during the first", *asked, want)
 	}
 }

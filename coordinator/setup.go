@@ -58,7 +58,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
 			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now,
 		},
-		move:    mover{client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder},
+		move:    mover{client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder, now: time.Now},
 		client:  mgr.GetClient(),
 		tell:    teller{recorder: mgr.GetEventRecorder("cutover-coordinator")},
 		metrics: m,

@@ -5,6 +5,7 @@ package plan
 
 import (
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -74,11 +75,12 @@ type (
 		Slot types.UID
 		Node string
 	}
-	// Evict posts one Eviction for every pod.
+	// Evict posts one Eviction for every pod, none at or after Until: then the answer that allows it has expired.
 	Evict struct {
-		Slot types.UID
-		Node string
-		Pods []Pod
+		Slot  types.UID
+		Node  string
+		Pods  []Pod
+		Until time.Time
 	}
 	// RequestReplacement asks for a drained node to be replaced.
 	RequestReplacement struct {

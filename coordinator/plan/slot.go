@@ -169,6 +169,8 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n Node, act bool) progress {
 	return heard(s, d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act))
 }
 
+// lookDrain evicts as long as the agent's answer is good. A drain may take longer than an answer lasts, and the node may
+// stop being safe meanwhile: then the pods that are left stay where they are.
 func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
@@ -183,8 +185,16 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
 		return done()
 	}
 	d.wakeAt(d.w.Now.Add(pollEvery))
-	if act && len(left.Evict) > 0 {
-		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict})
+	role := n.Role()
+	if role == v1alpha1.RoleUnknown {
+		return waitFor(v1alpha1.AnswerRefused, "no more pods are evicted from %s for now: its agent has not reported in this boot which CNI owns its pods", s.Node)
+	}
+	a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role}, act)
+	switch {
+	case a.safe && act && len(left.Evict) > 0:
+		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict, Until: n.Cutover.Spec.Challenge.ExpiresAt.Time})
+	case !a.safe && !a.fresh:
+		return waitFor(a.reason, "no more pods are evicted from %s for now: %s", s.Node, a.message)
 	}
 	if left.Going == 0 && (s.Reason == v1alpha1.EvictionBlocked || s.Reason == v1alpha1.EvictionRefused) {
 		return progress{reason: s.Reason, message: s.Message} // what the last attempt was told, until the next is told otherwise

@@ -61,10 +61,13 @@ func steps() []step {
 			Reasons: []v1alpha1.Reason{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.FenceOpen, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
 		},
 		{
-			Name: v1alpha1.StepDrain, Does: "posts one eviction per pod and look",
+			Name: v1alpha1.StepDrain, Does: "posts one eviction per pod and look, as long as the agent's answer passes; asks again when it expires",
 			Done: "no pod is left that a drain would remove", Next: v1alpha1.StepDetach, NextSurge: v1alpha1.StepDetach, Vanished: v1alpha1.StepJoin,
 			Deadline: func(t v1alpha1.Terms) time.Duration { return t.Drain.Timeout.Duration }, DeadlineIs: "drain.timeout",
-			Reasons: []v1alpha1.Reason{v1alpha1.Evicting, v1alpha1.EvictionBlocked, v1alpha1.EvictionRefused, v1alpha1.DrainImpossible, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
+			Reasons: []v1alpha1.Reason{
+				v1alpha1.Evicting, v1alpha1.EvictionBlocked, v1alpha1.EvictionRefused, v1alpha1.DrainImpossible, v1alpha1.CordonChanged,
+				v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.WriteRefused,
+			},
 		},
 		{
 			Name: v1alpha1.StepDetach, Does: "waits for volumes to leave the node",
