@@ -67,3 +67,38 @@ func TestPathsAreThere(t *testing.T) {
 		}
 	}
 }
+
+// TestTheTestsThatPagesNameAreThere keeps docs/safety.md honest: what it says would fail has to exist.
+func TestTheTestsThatPagesNameAreThere(t *testing.T) {
+	written := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	err := filepath.WalkDir("..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range declared.FindAllStringSubmatch(string(text), -1) {
+			written[m[1]] = true
+		}
+		return err
+	})
+	if err != nil || len(written) == 0 {
+		t.Fatalf("no test was found below the root: %v", err)
+	}
+	named := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(string(text), -1) {
+			named++
+			if !written[m[1]] {
+				t.Errorf("%s names %s, which no file declares", page, m[1])
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no page names a test; docs/safety.md should")
+	}
+}
