@@ -31,7 +31,7 @@ func one[T runtime.Object](t *testing.T, manifests string) T {
 func to[T any](v T) *T { return &v }
 
 func TestTheAgentHasNoPrivileges(t *testing.T) {
-	for name, args := range map[string][]string{"defaults": nil, "everything": {"--values", everything}} {
+	for name, args := range profiles() {
 		t.Run(name, func(t *testing.T) {
 			pod := one[*appsv1.DaemonSet](t, mustRender(t, args...)).Spec.Template.Spec
 			if len(pod.Containers) != 1 || len(pod.InitContainers) != 0 {
