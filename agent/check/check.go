@@ -5,7 +5,6 @@ package check
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -56,7 +55,7 @@ func Judge(f *facts.Facts, role v1alpha1.Role, off map[v1alpha1.CheckName]bool) 
 		found.Check = c.name
 		out = append(out, found)
 	}
-	return out
+	return fit(out)
 }
 
 // Worst is the verdict over findings: Fail before Unknown before Warn before Pass. What was not asked does not count, and
@@ -91,15 +90,7 @@ func unknown(reason v1alpha1.Reason, format string, args ...any) v1alpha1.Findin
 }
 
 func finding(v v1alpha1.Verdict, reason v1alpha1.Reason, format string, args ...any) v1alpha1.Finding {
-	return v1alpha1.Finding{Verdict: v, Reason: reason, Message: clip(fmt.Sprintf(format, args...))}
-}
-
-// clip cuts a message to what the field holds, at a character's edge.
-func clip(s string) string {
-	if len(s) <= v1alpha1.MaxMessageBytes {
-		return s
-	}
-	return strings.ToValidUTF8(s[:v1alpha1.MaxMessageBytes-len("...")], "") + "..."
+	return v1alpha1.Finding{Verdict: v, Reason: reason, Message: v1alpha1.Message(fmt.Sprintf(format, args...))}
 }
 
 // with adds numbers to a finding.

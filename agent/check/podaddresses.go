@@ -149,6 +149,9 @@ func (s *scene) noPods() v1alpha1.Finding {
 
 func (s *scene) sliceUnknown() v1alpha1.Finding {
 	detail := s.f.Own.Detail
+	if wide := s.sliceTooWide(); wide.IsValid() {
+		detail = fmt.Sprintf("its CiliumNode names the pod CIDR %s, which is more than the whole overlay", wide)
+	}
 	if detail == "" {
 		detail = "its CiliumNode names no pod CIDR"
 	}

@@ -124,8 +124,23 @@ func (s *scene) inOverlay(a netip.Addr) bool { return contains(s.f.Settings.Over
 // inSlice says whether an address belongs to this node's part of the overlay.
 func (s *scene) inSlice(a netip.Addr) bool { return contains(s.f.Own.PodCIDRs, a) }
 
-// sliceKnown says whether this node's part of the overlay is known.
-func (s *scene) sliceKnown() bool { return s.f.Own.Sight == facts.Seen && len(s.f.Own.PodCIDRs) > 0 }
+// sliceKnown says whether this node's part of the overlay is known. A CIDR that holds more than the overlay's own is nobody's
+// part of it: every pod would lie in it.
+func (s *scene) sliceKnown() bool {
+	return s.f.Own.Sight == facts.Seen && len(s.f.Own.PodCIDRs) > 0 && !s.sliceTooWide().IsValid()
+}
+
+// sliceTooWide is the first pod CIDR of this node that holds more than a CIDR of the overlay.
+func (s *scene) sliceTooWide() netip.Prefix {
+	for _, slice := range s.f.Own.PodCIDRs {
+		for _, all := range s.f.Settings.Overlay {
+			if slice.Bits() < all.Bits() && slice.Contains(all.Addr()) {
+				return slice
+			}
+		}
+	}
+	return netip.Prefix{}
+}
 
 // overlayKnown says whether the CIDRs of the overlay are known.
 func overlayKnown(f *facts.Facts) bool {

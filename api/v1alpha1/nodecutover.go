@@ -46,6 +46,8 @@ type NodeCutoverList struct {
 type NodeCutoverSpec struct {
 	// nodeUID is the UID of the Node that this object was made for. A Node that was deleted and created again under the
 	// same name is another node.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	NodeUID types.UID `json:"nodeUID,omitempty"`
 	// challenge is the question that wants an answer now.
@@ -60,6 +62,8 @@ type Challenge struct {
 	// +kubebuilder:validation:MaxLength=63
 	ID string `json:"id"`
 	// nodeUID is the UID of the Node that is asked about.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=63
 	NodeUID types.UID `json:"nodeUID"`
 	// role that the node is judged for: Legacy, Overlay or Mixed.
 	Role Role `json:"role"`
@@ -105,6 +109,7 @@ const (
 // CheckName names a check.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]+$`
 type CheckName string
 
 // The checks, in the order in which a report shows them.
@@ -144,17 +149,26 @@ const (
 	VerdictNotAsked Verdict = "NotAsked"
 )
 
-// NodeCutoverStatus is the agent's report; findings are its whole content, everything else says whose and of when.
+// NodeCutoverStatus is the agent's report; findings are its whole content, everything else says whose and of when. What an agent
+// may write is bounded and plain, because people read it in terminals and every coordinator keeps it in memory: names are
+// words, messages are one line of printing characters, and all findings together leave the object below 16 KiB. The rule
+// counts what the API server stores of them (Finding.Size), 13,312 bytes of it.
+// +kubebuilder:validation:XValidation:rule="!has(self.findings) || self.findings.map(f, 160 + 2 * size(f.check) + size(f.reason) + (!has(f.message) ? 0 : size(bytes(f.message)) + size(f.message.split('\"')) + size(f.message.split('\\\\')) + 5 * (size(f.message.split('<')) + size(f.message.split('>')) + size(f.message.split('&'))) - 17) + (!has(f.evidence) ? 0 : f.evidence.map(e, 120 + 2 * size(e.name) + (has(e.unit) ? size(e.unit) : 0)).sum())).sum() <= 13312",message="the findings are more than a report may hold (the object must stay below 16 KiB): shorten their messages"
 type NodeCutoverStatus struct {
 	// challengeID echoes the challenge that this report was made for; empty if nobody asked.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._+:~/-]*$`
 	// +optional
 	ChallengeID string `json:"challengeID,omitempty"`
 	// nodeUID is the UID of the Node on which the agent runs.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._+:~/-]*$`
 	// +optional
 	NodeUID types.UID `json:"nodeUID,omitempty"`
 	// bootID is the boot id of the kernel that the agent looked at.
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._+:~/-]*$`
 	// +optional
 	BootID string `json:"bootID,omitempty"`
 	// role that the host shows.
@@ -165,6 +179,7 @@ type NodeCutoverStatus struct {
 	JudgedRole Role `json:"judgedRole,omitempty"`
 	// agentVersion is the version of the agent.
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._+:~/-]*$`
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`
 	// observedAt is when the agent looked.
@@ -189,9 +204,11 @@ type Finding struct {
 	Verdict Verdict `json:"verdict"`
 	// reason is a constant with a section in docs/runbook.md.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]+$`
 	Reason Reason `json:"reason"`
 	// message says what was found, where, and what to do next.
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^[^\p{C}\p{Zl}\p{Zp}]*$`
 	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 512",message="a finding's message must not exceed 512 bytes: cut it at a character"
 	// +optional
 	Message string `json:"message,omitempty"`
@@ -207,14 +224,13 @@ type Finding struct {
 type Evidence struct {
 	// name of the quantity.
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._/%-]*$`
 	Name string `json:"name"`
 	// value of the quantity.
 	Value int64 `json:"value"`
 	// unit of the quantity, as bytes, entries, nanoseconds.
 	// +kubebuilder:validation:MaxLength=31
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9 ._/%-]*$`
 	// +optional
 	Unit string `json:"unit,omitempty"`
 }
-
-// MaxMessageBytes is the greatest length of a message of a finding, a slot or a wait.
-const MaxMessageBytes = 512

@@ -171,14 +171,25 @@ func judgeFindings(required []v1alpha1.CheckName, findings []v1alpha1.Finding, h
 	return worst
 }
 
-// judgeFinding judges one check: 0 for Pass, 1 for a Warn that holds nothing, 2 for what could not be told, 3 for Fail.
+// judgeFinding judges one check by the worst that is said of it: 0 for Pass, 1 for a Warn that holds nothing, 2 for what could
+// not be told, 3 for Fail.
 func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn []string) (answer, int) {
-	i := slices.IndexFunc(findings, func(f v1alpha1.Finding) bool { return f.Check == check })
-	if i < 0 {
+	worst, rank := answer{}, -1
+	for i := range findings {
+		if f := &findings[i]; f.Check == check {
+			if a, r := weigh(f, holdOn); r > rank {
+				worst, rank = a, r
+			}
+		}
+	}
+	if rank < 0 {
 		return answer{reason: v1alpha1.NodeNotSafe, message: fmt.Sprintf("%s: the answer holds no such finding; is the agent older than the coordinator?", check)}, 2
 	}
-	f := findings[i]
-	said := answer{reason: v1alpha1.NodeNotSafe, message: Clip(fmt.Sprintf("%s: %s (%s): %s", check, f.Verdict, f.Reason, f.Message))}
+	return worst, rank
+}
+
+func weigh(f *v1alpha1.Finding, holdOn []string) (answer, int) {
+	said := answer{reason: v1alpha1.NodeNotSafe, message: Clip(fmt.Sprintf("%s: %s (%s): %s", f.Check, f.Verdict, f.Reason, f.Message))}
 	switch f.Verdict {
 	case v1alpha1.VerdictPass:
 		return answer{safe: true, reason: v1alpha1.AsWanted}, 0
@@ -196,10 +207,5 @@ func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn 
 	}
 }
 
-// Clip cuts a message to what a field may hold, at a character.
-func Clip(s string) string {
-	if len(s) <= v1alpha1.MaxMessageBytes {
-		return s
-	}
-	return strings.ToValidUTF8(s[:v1alpha1.MaxMessageBytes-3], "") + "..."
-}
+// Clip makes a message fit for a field that people read.
+func Clip(s string) string { return v1alpha1.Message(s) }
