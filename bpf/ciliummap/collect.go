@@ -11,6 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// MaxEntries is how many entries of one map are read, twice what any release of Cilium makes room for (512,000 in its ipcache,
+// pkg/maps/ipcache: MaxEntries). Held in memory they take about 200 MiB.
+const MaxEntries = 1 << 20
+
+// ErrTooLarge says that a map holds more than MaxEntries entries. Nothing of it is used: half of a map proves nothing.
+var ErrTooLarge = errors.New("map holds more entries than are read")
+
 // ErrUnstable says that a map was changed so fast that enumerating it kept starting over.
 // The content is unknown; look again later.
 var ErrUnstable = errors.New("map changed faster than it could be read")
@@ -19,6 +26,8 @@ const (
 	// batchSize is entries per system call. Measured on LPM tries of 10k to 512k entries: 256 is nearly as good,
 	// much larger buffers are slower.
 	batchSize = 4096
+	// maxBatchSize bounds what a hash bucket may make it grow to.
+	maxBatchSize = 1 << 16
 	// budgetFactor bounds a read to this many times max_entries, counting duplicates. One clean read needs at most
 	// one; restarts under churn were seen to add less than one.
 	budgetFactor = 4
@@ -91,7 +100,7 @@ func (c *collector[K, V]) batches() error {
 			// batch had is lost, and the cursor may have moved past it.
 			n, cursor = 0, new(ebpf.MapBatchCursor)
 			c.restart()
-		case errors.Is(err, unix.ENOSPC) && len(keys) < int(c.stats.MaxEntries):
+		case errors.Is(err, unix.ENOSPC) && len(keys) < min(int(c.stats.MaxEntries), maxBatchSize):
 			// A hash bucket larger than the batch.
 			n, cursor = 0, new(ebpf.MapBatchCursor)
 			keys, values = make([]K, 2*len(keys)), make([]V, 2*len(values))
@@ -159,6 +168,15 @@ func (c *collector[K, V]) spend(n int) error {
 			c.stats.Pin, c.stats.MaxEntries, c.stats.Visited, c.stats.Restarts, ErrUnstable)
 	}
 	return nil
+}
+
+// room says whether one more entry may be kept beside n.
+func (s *Stats) room(n int) error {
+	if n < MaxEntries {
+		return nil
+	}
+	return fmt.Errorf("reading %s (max_entries %d): more than %d entries, and no release of Cilium has room for half of that: %w; see who fills it",
+		s.Pin, s.MaxEntries, MaxEntries, ErrTooLarge)
 }
 
 // newStats describes a map before it is read.

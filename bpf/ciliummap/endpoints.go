@@ -155,7 +155,7 @@ func collectEndpoints(src source, stats *Stats) (map[netip.Addr]Endpoint, error)
 			default:
 				endpoints[k.Addr] = v
 			}
-			return nil
+			return stats.room(len(endpoints) + len(others) - 1)
 		},
 	}
 	if err := c.run(); err != nil {

@@ -193,7 +193,7 @@ func collectIPCache(src source, stats *Stats) (map[netip.Prefix]RemoteEndpoint, 
 			default:
 				entries[k.Prefix] = v
 			}
-			return nil
+			return stats.room(len(entries) + len(others) - 1)
 		},
 	}
 	if err := c.run(); err != nil {
