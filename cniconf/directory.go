@@ -10,7 +10,7 @@ import "path/filepath"
 const (
 	MaxFileBytes  = 1 << 20 // bytes of one file; a larger one is not read
 	MaxTotalBytes = 4 << 20 // bytes of all files together, in sorted order
-	MaxNames      = 4096    // names in a directory, and in each directory inside it
+	MaxNames      = 4096    // names in a directory, and in all directories inside it together
 )
 
 // setAside is what Cilium (cni.exclusive) appends to the names of other CNIs' files so that no runtime reads them.

@@ -86,19 +86,19 @@ func (r reader) look() Directory {
 	}
 	defer at.close()
 
-	d.Entries, err = list(at, "")
+	d.Entries, err = list(at, "", MaxNames)
 	if err != nil {
 		d.Listing, d.Detail = listingOf(err), reason(err)
 		return d
 	}
-	budget := int64(MaxTotalBytes)
+	budget, names := int64(MaxTotalBytes), MaxNames
 	d.Listing = Listed
 	for i := range d.Entries {
 		e := &d.Entries[i]
 		if isConf(e.Name) || isSetAside(e.Name) || e.Type == Dir || e.Type == Link {
 			at.fill(e, e.Name, &budget)
 			if e.Problem == IsDirectory || e.Type == Dir && e.Problem == NoProblem {
-				at.fillDir(e, &budget)
+				at.fillDir(e, &budget, &names)
 			}
 		}
 		if e.vanished() || slices.ContainsFunc(e.Sub, Entry.vanished) {
@@ -113,23 +113,23 @@ func (e Entry) vanished() bool {
 	return e.Type != Link && (e.Problem == Dangling || e.Problem == ThroughFile)
 }
 
-// errTooMany says that a directory has more than MaxNames names.
+// errTooMany says that a directory has more names than are looked at.
 var errTooMany = errors.New("too many names")
 
-// list returns the names of the directory at path below at, sorted. It opens by the same rules as everything else, so a
+// list returns the names of the directory at path below at, sorted, unless there are more than most. It opens by the same rules as everything else, so a
 // directory that is a link out of bounds is not listed.
-func list(at place, path string) ([]Entry, error) {
+func list(at place, path string, most int) ([]Entry, error) {
 	fd, err := at.openat(path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	found, err := f.ReadDir(MaxNames + 1)
+	found, err := f.ReadDir(most + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if len(found) > MaxNames {
+	if len(found) > most {
 		return nil, errTooMany
 	}
 	entries := make([]Entry, 0, len(found))
@@ -232,9 +232,11 @@ func (p place) fill(e *Entry, path string, budget *int64) {
 }
 
 // fillDir reads the *.conf files of a directory inside the directory: libcni takes plugins from the one named after the network.
-// One level is all that anything reads, so links back up cannot lead us round in circles.
-func (p place) fillDir(e *Entry, budget *int64) {
-	entries, err := list(p, e.Name)
+// One level is all that anything reads, so links back up cannot lead us round in circles. names is how many more names may be
+// looked at in all such directories together.
+func (p place) fillDir(e *Entry, budget *int64, names *int) {
+	entries, err := list(p, e.Name, *names)
+	*names -= len(entries)
 	if err != nil {
 		e.SubMore, e.Detail = true, reason(err)
 		return
