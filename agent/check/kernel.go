@@ -4,7 +4,8 @@
 package check
 
 import (
-	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -23,8 +24,8 @@ func kernel(s *scene) v1alpha1.Finding {
 	if k.Sight != facts.Seen {
 		return unknown(v1alpha1.KernelUnknown, "the kernel's release could not be read: %s", k.Detail)
 	}
-	var major, minor int
-	if n, err := fmt.Sscanf(k.Release, "%d.%d", &major, &minor); n != 2 || err != nil {
+	major, minor, ok := twoNumbers(k.Release)
+	if !ok {
 		return unknown(v1alpha1.KernelUnknown, "the kernel's release %q does not begin with two numbers", k.Release)
 	}
 	evidence := []v1alpha1.Evidence{number("major", major, ""), number("minor", minor, "")}
@@ -32,4 +33,13 @@ func kernel(s *scene) v1alpha1.Finding {
 		return with(fail(v1alpha1.KernelTooOld, "the kernel is %s and Cilium 1.18 needs %d.%d: replace the node by one with a newer image", k.Release, kernelMajor, kernelMinor), evidence...)
 	}
 	return with(pass(v1alpha1.AsWanted, "the kernel is %s", k.Release), evidence...)
+}
+
+// twoNumbers reads the two numbers that a release begins with.
+func twoNumbers(release string) (major, minor int, ok bool) {
+	first, rest, _ := strings.Cut(release, ".")
+	second := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+	a, err := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(second, 10, 16)
+	return int(a), int(b), err == nil && err2 == nil
 }
