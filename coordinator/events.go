@@ -26,6 +26,7 @@ type teller struct {
 // about tells of a Decision whose ledger is written.
 func (t teller) about(ctx context.Context, w *plan.World, d plan.Decision, refused refusals) {
 	for _, n := range append(slices.Clone(d.Notes), changes(w.Cutover.Status, d.Status)...) {
+		n.Message = plan.Clip(n.Message) // the names in it may be anybody's
 		log.FromContext(ctx).Info(n.Message, "node", n.Node, "action", n.Action, "reason", n.Reason)
 		kind := corev1.EventTypeNormal
 		if n.Warning {

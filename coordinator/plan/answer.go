@@ -85,7 +85,8 @@ func (d *decider) newChallenge(n Node, q question) v1alpha1.Challenge {
 	}
 }
 
-// asked says whether the node's outstanding challenge is this question, asked in this term and still worth an answer.
+// asked says whether the node's outstanding challenge is this question, asked in this term and still worth an answer. One that
+// would be worth it for longer than we ever give was not worded by us.
 func (d *decider) asked(n Node, q question) bool {
 	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil {
 		return false
@@ -94,7 +95,7 @@ func (d *decider) asked(n Node, q question) bool {
 	issued := c.ExpiresAt.Add(-challengeTTL)
 	return strings.HasPrefix(c.ID, d.w.Term+"-") &&
 		c.NodeUID == n.UID && c.Role == q.Role && c.Purpose == q.Purpose &&
-		!issued.Before(q.After.Truncate(time.Microsecond)) && d.w.Now.Before(c.ExpiresAt.Time) &&
+		!issued.Before(q.After.Truncate(time.Microsecond)) && !issued.After(d.w.Now) && d.w.Now.Before(c.ExpiresAt.Time) &&
 		slices.Equal(c.RequiredChecks, requiredChecks(q, d.spec.Waivers, d.w.Now))
 }
 

@@ -4,6 +4,8 @@
 package plan
 
 import (
+	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -78,6 +80,22 @@ func TestOnlyAWholeFreshAnswerOfThisNodeAllowsADrain(t *testing.T) {
 		}},
 		"an expired question is asked again": {reason: v1alpha1.NoAnswer, asks: true, change: func(_ *Node, c *v1alpha1.Challenge, _ *v1alpha1.NodeCutoverStatus) {
 			c.ExpiresAt = metav1.NewMicroTime(now)
+		}},
+		"a question whose end somebody moved away is asked again": {reason: v1alpha1.NoAnswer, asks: true, change: func(_ *Node, c *v1alpha1.Challenge, _ *v1alpha1.NodeCutoverStatus) {
+			c.ExpiresAt = metav1.NewMicroTime(now.AddDate(7000, 0, 0))
+		}},
+		"two findings of one check, one of them a fail, do not": {reason: v1alpha1.NodeNotSafe, change: func(_ *Node, _ *v1alpha1.Challenge, s *v1alpha1.NodeCutoverStatus) {
+			s.Findings = append(s.Findings, v1alpha1.Finding{Check: v1alpha1.CheckPrograms, Verdict: v1alpha1.VerdictFail})
+		}},
+		"64 findings of checks that nobody asked for do not": {reason: v1alpha1.NodeNotSafe, change: func(_ *Node, _ *v1alpha1.Challenge, s *v1alpha1.NodeCutoverStatus) {
+			s.Findings = nil
+			for i := range 64 {
+				s.Findings = append(s.Findings, v1alpha1.Finding{Check: v1alpha1.CheckName(fmt.Sprint("Check", i)), Verdict: v1alpha1.VerdictPass, Reason: v1alpha1.AsWanted})
+			}
+		}},
+		"numbers and times are not asked": {safe: true, reason: v1alpha1.AsWanted, change: func(_ *Node, _ *v1alpha1.Challenge, s *v1alpha1.NodeCutoverStatus) {
+			s.ObservedAt = metav1.NewMicroTime(now.AddDate(7000, 0, 0))
+			s.Findings[0].Evidence = []v1alpha1.Evidence{{Name: "n", Value: math.MinInt64}, {Name: "m", Value: math.MaxInt64}}
 		}},
 		"a question of another leader is asked again": {reason: v1alpha1.NoAnswer, asks: true, change: func(_ *Node, c *v1alpha1.Challenge, _ *v1alpha1.NodeCutoverStatus) {
 			c.ID = "term0-1"
