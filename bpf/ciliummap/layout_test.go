@@ -4,9 +4,14 @@
 package ciliummap
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,4 +106,51 @@ func TestRecogniseNamesTheReleaseItDoesNotSupport(t *testing.T) {
 			t.Errorf("error %q does not say %q", err, part)
 		}
 	}
+}
+
+// FuzzNewestIPCache: of whatever is pinned, the ipcache of the highest version is taken, and without one the name that should
+// be there.
+func FuzzNewestIPCache(f *testing.F) {
+	for _, pins := range []string{"", "cilium_ipcache", "cilium_ipcache_v2\ncilium_ipcache", "cilium_ipcache_v10\ncilium_ipcache_v9", "cilium_ipcache_v\ncilium_ipcache_v0\ncilium_ipcache_v01", "cilium_ipcache_v99999999999", "cilium_ipcache_v2 ", "cilium_ipcache_v+2", "cilium_ipcache_v65536"} {
+		f.Add(pins)
+	}
+	shape := regexp.MustCompile(`^cilium_ipcache(?:_v([1-9][0-9]{0,4}))?$`)
+	f.Fuzz(func(t *testing.T, pins string) {
+		newest, best := IPCachePin, 0
+		for _, pin := range strings.Split(pins, "\n") {
+			m := shape.FindStringSubmatch(pin)
+			if m == nil {
+				continue
+			}
+			version := 1
+			if m[1] != "" {
+				version, _ = strconv.Atoi(m[1])
+			}
+			if version > best && version <= math.MaxUint16 {
+				newest, best = pin, version
+			}
+		}
+		if got := newestIPCache(strings.Split(pins, "\n")); got != newest {
+			t.Errorf("of %q %q is taken, want %q", pins, got, newest)
+		}
+	})
+}
+
+// FuzzDecodeAgentLiveness: what decodes encodes to the same bytes.
+func FuzzDecodeAgentLiveness(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8})
+	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, value []byte) {
+		d, err := DecodeAgentLiveness(value)
+		if err != nil {
+			if _, ok := errors.AsType[*DecodeError](err); !ok || d != 0 {
+				t.Errorf("%d with %v", d, err)
+			}
+			return
+		}
+		if d < 0 || !bytes.Equal(binary.NativeEndian.AppendUint64(nil, uint64(d)), value) {
+			t.Errorf("%x is %d", value, d)
+		}
+	})
 }
