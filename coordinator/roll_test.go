@@ -5,6 +5,7 @@ package coordinator_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,10 @@ import (
 var server *apiserver.Server
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.fuzz").Value.String() != "" {
+		os.Exit(m.Run()) // fuzz tests only parse, and each of their workers would start a server of its own
+	}
 	var err error
 	if server, err = apiserver.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -68,25 +68,6 @@ func plain(message string) error {
 	return nil
 }
 
-// FuzzMessage: what comes out is plain, and what is plain comes out as it is.
-func FuzzMessage(f *testing.F) {
-	for _, text := range hostile {
-		f.Add(text)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		message := v1alpha1.Message(text)
-		if err := plain(message); err != nil {
-			t.Error(err)
-		}
-		if again := v1alpha1.Message(message); again != message {
-			t.Errorf("%q becomes %q when it is made plain again", message, again)
-		}
-		if plain(text) == nil && !strings.ContainsRune(text, unicode.ReplacementChar) && message != text {
-			t.Errorf("%q was plain and became %q", text, message)
-		}
-	})
-}
-
 // TestTheAPIServerRefusesWhatIsNotPlain is for writers that are not our agent.
 func TestTheAPIServerRefusesWhatIsNotPlain(t *testing.T) {
 	o := created(t, object(t, node))

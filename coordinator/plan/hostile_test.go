@@ -69,3 +69,25 @@ func FuzzNoAnswerIsSafeByAccident(f *testing.F) {
 		}
 	})
 }
+
+// FuzzClip: what comes out is plain, and what is plain comes out as it is. Both programs' messages are made so.
+func FuzzClip(f *testing.F) {
+	for _, text := range []string{"", "\x1b[2J", "a\nb", "\xff\xfe", strings.Repeat("é", 300), strings.Repeat("x", 513), "\u202e", "a\u2028b", "\ufffd", "<&>\"\\"} {
+		f.Add(text)
+	}
+	plain := func(s string) bool {
+		return len(s) <= v1alpha1.MaxMessageBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		message := Clip(text)
+		if !plain(message) {
+			t.Errorf("%q becomes %q", text, message)
+		}
+		if again := Clip(message); again != message {
+			t.Errorf("%q becomes %q when it is clipped again", message, again)
+		}
+		if plain(text) && !strings.ContainsRune(text, unicode.ReplacementChar) && message != text {
+			t.Errorf("%q was plain and became %q", text, message)
+		}
+	})
+}
