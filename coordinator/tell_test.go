@@ -4,13 +4,16 @@
 package coordinator
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
@@ -46,6 +49,17 @@ func TestPeopleHearOfAWaitOnceAndOfEveryChangeOfItsCause(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestWhatPeopleAreToldIsPlain: an Event ends in a terminal, and the names in it are whoever's named the thing.
+func TestWhatPeopleAreToldIsPlain(t *testing.T) {
+	recorder := events.NewFakeRecorder(1)
+	note := plan.Note{Reason: v1alpha1.Evicting, Action: "Wait", Message: "pod \x1b[2J\x1b[31mx\x1b[0m\nWarning: all is well" + strings.Repeat(" long", 500)}
+	teller{recorder}.about(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, plan.Decision{Notes: []plan.Note{note}}, nil)
+	told := <-recorder.Events
+	if strings.ContainsFunc(told, func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(told, "all is well") || len(told) > 1024 {
+		t.Errorf("%d bytes: %q", len(told), told)
 	}
 }
 
