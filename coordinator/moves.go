@@ -68,10 +68,8 @@ func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Ac
 	// pod's deletion blocks that budget for two minutes (DeletionTimeout of Kubernetes' pkg/controller/disruption).
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
-	if slot != "" {
-		if err := m.checkSlot(whole, w, slot); err != nil {
-			return refusal(a, err)
-		}
+	if err := m.checkLedger(whole, w, slot, a); err != nil {
+		return refusal(a, err)
 	}
 	if e, ok := a.(plan.Evict); ok {
 		return m.evict(ctx, whole, e)
@@ -102,12 +100,34 @@ func slotOf(a plan.Action) types.UID {
 	return ""
 }
 
-// checkSlot reads the slot live and fails if it is gone or in another step than the Decision knew.
-func (m mover) checkSlot(ctx context.Context, w *plan.World, slot types.UID) error {
+// checkLedger reads the ledger live before an Action that depends on a slot, and fails if the slot has moved on.
+func (m mover) checkLedger(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) error {
+	undo, undoes := a.(plan.Uncordon)
+	if slot == "" && !undoes {
+		return nil
+	}
 	var now v1alpha1.Cutover
 	if err := m.live.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &now); err != nil {
 		return fmt.Errorf("reading the ledger: %w", err)
 	}
+	if undoes {
+		return checkNoSlot(&now, undo.Slot)
+	}
+	return checkSlot(w, &now, slot)
+}
+
+// checkNoSlot fails if a slot that was no more is in the ledger: what is on its node belongs to it again.
+func checkNoSlot(now *v1alpha1.Cutover, slot types.UID) error {
+	for _, s := range now.Status.Slots {
+		if s.NodeUID == slot {
+			return errStale
+		}
+	}
+	return nil
+}
+
+// checkSlot fails if a slot is gone or in another step than the Decision knew.
+func checkSlot(w *plan.World, now *v1alpha1.Cutover, slot types.UID) error {
 	for _, before := range w.Cutover.Status.Slots {
 		if before.NodeUID != slot {
 			continue

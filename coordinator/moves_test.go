@@ -13,8 +13,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
@@ -73,5 +75,38 @@ func TestNobodyIsEvictedOnAnAnswerThatExpiresMeanwhile(t *testing.T) {
 	m.evict(t.Context(), t.Context(), pods("a", "b"))
 	if want := []string{"a"}; !slices.Equal(*asked, want) {
 		t.Errorf("evicted %v, want %v: the answer expired during the first", *asked, want)
+	}
+}
+
+// TestACordonIsNotUndoneWhileItsSlotIsInTheLedger: a coordinator that led before has read the ledger without the slot, and
+// then seen the cordon that its successor has made for it.
+func TestACordonIsNotUndoneWhileItsSlotIsInTheLedger(t *testing.T) {
+	for name, tt := range map[string]struct {
+		slots   []v1alpha1.Slot
+		patches int
+	}{
+		"its slot is there":   {slots: []v1alpha1.Slot{{NodeUID: "uid-1", Node: "n1"}}},
+		"another slot is":     {slots: []v1alpha1.Slot{{NodeUID: "uid-2", Node: "n2"}}, patches: 1},
+		"no slot is any more": {patches: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node("n1", "uid-1")
+			n.Spec.Unschedulable, n.Annotations = true, map[string]string{v1alpha1.AnnotationCordon: `{"slot":"uid-1"}`}
+			kube := fake.NewClientset(n)
+			ledger := &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}, Status: v1alpha1.CutoverStatus{Slots: tt.slots}}
+			m := mover{kube: kube, live: reader(t, nil, ledger)}
+			if refused := m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, []plan.Action{plan.Uncordon{Slot: "uid-1", Node: "n1"}}); len(refused) > 0 {
+				t.Errorf("refused: %v", refused)
+			}
+			patches := 0
+			for _, a := range kube.Actions() {
+				if a.GetVerb() == "patch" {
+					patches++
+				}
+			}
+			if patches != tt.patches {
+				t.Errorf("the node was patched %d times, want %d", patches, tt.patches)
+			}
+		})
 	}
 }

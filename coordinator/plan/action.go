@@ -70,7 +70,8 @@ type (
 		Slot types.UID
 		Node string
 	}
-	// Uncordon undoes the Cordon of a slot that is no more, if it is still as we made it, and takes its requests back.
+	// Uncordon undoes the Cordon of a slot that is no more, if it is still as we made it, and takes its requests back. The
+	// mover reads the ledger live before it: a coordinator that led before may not know the slot yet.
 	Uncordon struct {
 		Slot types.UID
 		Node string
