@@ -39,13 +39,27 @@ func (m mover) patchNode(ctx context.Context, name string, uid types.UID, resour
 	return client.IgnoreNotFound(err)
 }
 
-// setFenceLabel sets or removes the fence label. A null removes a key in a JSON merge patch (RFC 7396).
+// setFenceLabel sets or removes the fence label. A null removes a key in a JSON merge patch (RFC 7396). Once the fence
+// stands, a label that was lost is put back only on the boot whose agent showed that the node is Legacy: without the label, a
+// node that restarts gets pods of both CNIs, and a Mixed node is never labelled again.
 func (m mover) setFenceLabel(ctx context.Context, w *plan.World, a plan.SetFenceLabel) error {
 	var value any
 	if a.On {
 		value = v1alpha1.FenceValue
 	}
-	return m.patchNode(ctx, a.Node, a.UID, "", map[string]any{"metadata": map[string]any{
+	version := ""
+	if a.On && w.Legacy.Fenced {
+		n, err := m.kube.CoreV1().Nodes().Get(ctx, a.Node, metav1.GetOptions{})
+		if err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		same := func(seen plan.Node) bool { return seen.UID == n.UID && seen.BootID == n.Status.NodeInfo.BootID }
+		if !slices.ContainsFunc(w.Nodes, same) {
+			return errStale
+		}
+		version = n.ResourceVersion
+	}
+	return m.patchNode(ctx, a.Node, a.UID, version, map[string]any{"metadata": map[string]any{
 		"labels": map[string]any{w.Cutover.Spec.Legacy.FenceLabel: value},
 	}})
 }

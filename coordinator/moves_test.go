@@ -110,3 +110,36 @@ func TestACordonIsNotUndoneWhileItsSlotIsInTheLedger(t *testing.T) {
 		})
 	}
 }
+
+// TestALostLabelIsNotPutBackOnANodeThatHasRestarted: the node was Legacy in the boot that its agent has reported of. Without
+// the label, Cilium has its next pods after the restart.
+func TestALostLabelIsNotPutBackOnANodeThatHasRestarted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fenced bool
+		boot   string
+		want   bool
+	}{
+		"the fence stands, another boot":              {fenced: true, boot: "boot-2"},
+		"the fence stands, the same boot":             {fenced: true, boot: "boot-1", want: true},
+		"the fence is being built, so all are marked": {boot: "boot-2", want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := node("n1", "uid-1")
+			n.Status.NodeInfo.BootID = tt.boot
+			kube := fake.NewClientset(n)
+			w := &plan.World{
+				Legacy:  plan.Legacy{Fenced: tt.fenced},
+				Nodes:   []plan.Node{{Name: "n1", UID: "uid-1", BootID: "boot-1"}},
+				Cutover: &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Legacy: v1alpha1.Legacy{FenceLabel: v1alpha1.FenceLabel}}},
+			}
+			mover{kube: kube}.run(t.Context(), w, []plan.Action{plan.SetFenceLabel{Node: "n1", UID: "uid-1", On: true}})
+			got, err := kube.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if labelled := got.Labels[v1alpha1.FenceLabel] == v1alpha1.FenceValue; labelled != tt.want {
+				t.Errorf("labelled: %t, want %t", labelled, tt.want)
+			}
+		})
+	}
+}
