@@ -89,11 +89,13 @@ func (m mover) cordon(ctx context.Context, a plan.Cordon) error {
 	if n.UID != a.Slot {
 		return nil
 	}
+	_, excluded := n.Labels[v1alpha1.LabelExcludeBalancers]
 	record := cordonOf(n)
 	if record == nil || record.Slot != a.Slot {
-		_, excluded := n.Labels[v1alpha1.LabelExcludeBalancers]
 		record = &cordonRecord{Slot: a.Slot, Unschedulable: n.Spec.Unschedulable, Excluded: excluded}
 	}
+	// What stood there before and has been taken away since is nobody's wish any more.
+	record.Unschedulable, record.Excluded = record.Unschedulable && n.Spec.Unschedulable, record.Excluded && excluded
 	value, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encoding the record of the cordon of %s: %w", a.Node, err)

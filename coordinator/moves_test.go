@@ -15,6 +15,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
@@ -141,5 +142,33 @@ func TestALostLabelIsNotPutBackOnANodeThatHasRestarted(t *testing.T) {
 				t.Errorf("labelled: %t, want %t", labelled, tt.want)
 			}
 		})
+	}
+}
+
+// TestACordonThatItsOwnerTookBackIsOurs: somebody had cordoned the node before us and uncordons it while our slot is under way.
+// The cordon that is put back is ours alone, and goes with the slot.
+func TestACordonThatItsOwnerTookBackIsOurs(t *testing.T) {
+	n := node("n1", "uid-1")
+	n.Spec.Unschedulable = true
+	kube := fake.NewClientset(n)
+	m := mover{kube: kube, live: reader(t, nil, &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}})}
+	if err := m.cordon(t.Context(), plan.Cordon{Slot: "uid-1", Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kube.CoreV1().Nodes().Patch(t.Context(), "n1", types.MergePatchType, []byte(`{"spec":{"unschedulable":false}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cordon(t.Context(), plan.Cordon{Slot: "uid-1", Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.uncordon(t.Context(), plan.Uncordon{Slot: "uid-1", Node: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := kube.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Spec.Unschedulable {
+		t.Error("the node is left cordoned, and nobody wants that")
 	}
 }
