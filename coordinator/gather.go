@@ -44,6 +44,9 @@ func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bo
 	if err := g.nodes(ctx, from, w); err != nil {
 		return nil, err
 	}
+	if err := g.missing(ctx, w); err != nil {
+		return nil, err
+	}
 	if err := g.daemonSets(ctx, from, w); err != nil {
 		return nil, err
 	}
@@ -59,10 +62,8 @@ func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bo
 
 // nodes reads every Node with its NodeCutover.
 func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) error {
-	selector := labels.Everything()
-	if s := w.Cutover.Spec.Nodes.Selector; s != nil {
-		selector, w.SelectorErr = metav1.LabelSelectorAsSelector(s)
-	}
+	selector, err := selectorOf(w.Cutover)
+	w.SelectorErr = err
 	var nodes corev1.NodeList
 	if err := from.List(ctx, &nodes); err != nil {
 		return fmt.Errorf("listing nodes: %w", err)
@@ -83,6 +84,40 @@ func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) 
 			n.NameTaken = nc != nil
 		}
 		w.Nodes = append(w.Nodes, n)
+	}
+	return nil
+}
+
+// selectorOf is the selector of the nodes that are rolled; without one, all are.
+func selectorOf(cutover *v1alpha1.Cutover) (labels.Selector, error) {
+	if s := cutover.Spec.Nodes.Selector; s != nil {
+		return metav1.LabelSelectorAsSelector(s)
+	}
+	return labels.Everything(), nil
+}
+
+// missing looks live for the nodes of slots that were not listed. A slot goes on when its node is gone, and a cache that does
+// not show a node may only be older than the ledger. Of a node that is there, no answer is known yet.
+func (g gatherer) missing(ctx context.Context, w *plan.World) error {
+	listed := make(map[types.UID]bool, len(w.Nodes))
+	for i := range w.Nodes {
+		listed[w.Nodes[i].UID] = true
+	}
+	selector, _ := selectorOf(w.Cutover) // its error is in the World
+	for _, ref := range plan.Depends(w.Cutover.Status.Slots) {
+		if listed[ref.UID] {
+			continue
+		}
+		var n corev1.Node
+		err := g.live.Get(ctx, client.ObjectKey{Name: ref.Name}, &n)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("looking for node %s of a slot: %w", ref.Name, err)
+		}
+		if err == nil && n.UID == ref.UID {
+			late := toNode(&n, w.Cutover.Spec.Legacy.FenceLabel, selector)
+			late.NameTaken = true // its NodeCutover is not read, so none must be made
+			w.Nodes = append(w.Nodes, late)
+		}
 	}
 	return nil
 }

@@ -94,3 +94,35 @@ func TestPodsOfALaterNodeOfTheSameNameAreLeftAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestANodeOfASlotIsGoneOnlyIfTheAPIServerSaysSo: a cache that is older than the ledger does not show a node yet that a slot
+// is about, or that it has claimed.
+func TestANodeOfASlotIsGoneOnlyIfTheAPIServerSaysSo(t *testing.T) {
+	for name, tt := range map[string]struct {
+		live []client.Object
+		slot v1alpha1.Slot
+		want int
+	}{
+		"the slot's node is there":            {[]client.Object{node("n1", "uid-1")}, v1alpha1.Slot{Step: v1alpha1.StepCordon}, 1},
+		"another node has its name":           {[]client.Object{node("n1", "uid-3")}, v1alpha1.Slot{Step: v1alpha1.StepCordon}, 0},
+		"it is gone":                          {nil, v1alpha1.Slot{Step: v1alpha1.StepCordon}, 0},
+		"it has been given up":                {[]client.Object{node("n1", "uid-1")}, v1alpha1.Slot{Step: v1alpha1.StepJoin}, 0},
+		"the node that it claimed is there":   {[]client.Object{node("n2", "uid-2")}, v1alpha1.Slot{Step: v1alpha1.StepSoak, Replacement: "n2", ReplacementUID: "uid-2"}, 1},
+		"the node that it claimed is no more": {nil, v1alpha1.Slot{Step: v1alpha1.StepSoak, Replacement: "n2", ReplacementUID: "uid-2"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gatherer{cached: reader(t, nil), live: reader(t, nil, tt.live...), client: fake.NewClientset(), now: time.Now}
+			tt.slot.Node, tt.slot.NodeUID = "n1", "uid-1"
+			w, err := g.world(t.Context(), &v1alpha1.Cutover{
+				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
+				Status: v1alpha1.CutoverStatus{Slots: []v1alpha1.Slot{tt.slot}},
+			}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(w.Nodes) != tt.want {
+				t.Errorf("%d nodes, want %d", len(w.Nodes), tt.want)
+			}
+		})
+	}
+}

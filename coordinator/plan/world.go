@@ -26,7 +26,8 @@ type World struct {
 	OwnNode string
 	// Cutover is the intent and the ledger.
 	Cutover *v1alpha1.Cutover
-	// Nodes are all nodes of the cluster, selected or not.
+	// Nodes are all nodes of the cluster, selected or not. They may be out of date, but those that Depends names are missing
+	// only if they are gone.
 	Nodes []Node
 	// Legacy is the VPC CNI's DaemonSet.
 	Legacy Legacy
@@ -87,6 +88,28 @@ type Node struct {
 	// NameTaken is true while the NodeCutover of an earlier node of the same name is still there. It dies with that node's
 	// owner reference.
 	NameTaken bool
+}
+
+// NodeRef names a node exactly.
+type NodeRef struct {
+	Name string
+	UID  types.UID
+}
+
+// Depends returns the nodes whose absence moves a slot: its replacement, and its own node as long as it has not been given
+// up. That a World does not hold one of them has to mean that it is gone.
+func Depends(slots []v1alpha1.Slot) []NodeRef {
+	var refs []NodeRef
+	for i := range slots {
+		s := &slots[i]
+		if row, known := stepOf(s.Step); known && row.Vanished != "" {
+			refs = append(refs, NodeRef{s.Node, s.NodeUID})
+		}
+		if s.ReplacementUID != "" {
+			refs = append(refs, NodeRef{s.Replacement, s.ReplacementUID})
+		}
+	}
+	return refs
 }
 
 // Pod names a pod exactly: a pod that was re-created under the same name has another UID.
