@@ -6,6 +6,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,8 @@ type answer struct {
 	message string
 }
 
-// question is what is asked of a node. An answer counts only if the question was asked at or after After.
+// question is what is asked of a node, and since when there is a reason to: After is the time, as the ledger has it, at
+// which a slot or a phase came so far. An answer counts only for the very question that was asked for that reason.
 type question struct {
 	Purpose v1alpha1.Purpose
 	Role    v1alpha1.Role
@@ -76,7 +78,7 @@ func waived(waivers []v1alpha1.Waiver, check string, now time.Time) bool {
 // newChallenge words a question for a node.
 func (d *decider) newChallenge(n Node, q question) v1alpha1.Challenge {
 	return v1alpha1.Challenge{
-		ID:             fmt.Sprintf("%s-%x", d.w.Term, d.w.Now.UnixMicro()),
+		ID:             d.occasion(q) + strconv.FormatInt(d.w.Now.UnixMicro(), 16),
 		NodeUID:        n.UID,
 		Role:           q.Role,
 		Purpose:        q.Purpose,
@@ -85,17 +87,26 @@ func (d *decider) newChallenge(n Node, q question) v1alpha1.Challenge {
 	}
 }
 
+// occasion is how the id of every question begins that was asked in this term and for the same reason: After, as the
+// ledger has it. Comparing After with a time of this clock would be wrong once somebody has set the clock back. Without a
+// reason of its own any question of this term will do.
+func (d *decider) occasion(q question) string {
+	if q.After.IsZero() {
+		return d.w.Term + "-"
+	}
+	return d.w.Term + "-" + strconv.FormatInt(q.After.UnixMicro(), 16) + "-"
+}
+
 // asked says whether the node's outstanding challenge is this question, asked in this term and still worth an answer. One that
-// would be worth it for longer than we ever give was not worded by us.
+// would be worth it for longer than we ever give was not worded by us, or before somebody set the clock back.
 func (d *decider) asked(n Node, q question) bool {
 	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil {
 		return false
 	}
 	c := n.Cutover.Spec.Challenge
-	issued := c.ExpiresAt.Add(-challengeTTL)
-	return strings.HasPrefix(c.ID, d.w.Term+"-") &&
+	return strings.HasPrefix(c.ID, d.occasion(q)) &&
 		c.NodeUID == n.UID && c.Role == q.Role && c.Purpose == q.Purpose &&
-		!issued.Before(q.After.Truncate(time.Microsecond)) && !issued.After(d.w.Now) && d.w.Now.Before(c.ExpiresAt.Time) &&
+		d.w.Now.Before(c.ExpiresAt.Time) && !c.ExpiresAt.After(d.w.Now.Add(challengeTTL)) &&
 		slices.Equal(c.RequiredChecks, requiredChecks(q, d.spec.Waivers, d.w.Now))
 }
 

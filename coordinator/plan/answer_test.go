@@ -145,23 +145,30 @@ func TestOnlyAWholeFreshAnswerOfThisNodeAllowsADrain(t *testing.T) {
 	}
 }
 
-func TestAnAnswerOlderThanTheStepDoesNotCount(t *testing.T) {
+// TestAnAnswerToAnEarlierQuestionDoesNotCount: a slot is confirmed by the question that was asked for its step. Times of two
+// clocks, or of one that was set back, do not tell which that is.
+func TestAnAnswerToAnEarlierQuestionDoesNotCount(t *testing.T) {
 	now := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
 	spec := baseSpec()
 	d := &decider{w: &World{Now: now, Term: "term1"}, spec: &spec}
 	n := Node{Name: "n1", UID: "uid-1", BootID: "boot-1"}
-	c := d.newChallenge(n, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
-	n.Cutover = &v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{Challenge: &c}}
+	ask := func(after time.Time) question {
+		return question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy, After: after}
+	}
 	for name, tt := range map[string]struct {
-		after time.Time
-		want  bool
+		asked, wanted time.Time
+		want          bool
 	}{
-		"asked before": {now.Add(time.Millisecond), false},
-		"asked then":   {now, true},
-		"asked since":  {now.Add(-time.Second), true},
+		"for this step":                              {now.Add(-time.Minute), now.Add(-time.Minute), true},
+		"before there was a slot":                    {time.Time{}, now.Add(-time.Minute), false},
+		"for an earlier step":                        {now.Add(-time.Minute), now.Add(-time.Second), false},
+		"for an earlier step, and the clock is back": {now.Add(-time.Second), now.Add(-time.Minute), false},
+		"for this step, and the clock is back":       {now.Add(time.Second), now.Add(time.Second), true},
 	} {
-		if got := d.asked(n, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy, After: tt.after}); got != tt.want {
-			t.Errorf("%s: counts = %t, want %t", name, got, tt.want)
+		c := d.newChallenge(n, ask(tt.asked))
+		n.Cutover = &v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{Challenge: &c}}
+		if got := d.asked(n, ask(tt.wanted)); got != tt.want {
+			t.Errorf("asked %s: counts = %t, want %t", name, got, tt.want)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func answerAs(w *World, name string, q question) {
 // TestWhatKeepsASlotInItsStep changes one thing at a time in a world in which the step would otherwise be over.
 func TestWhatKeepsASlotInItsStep(t *testing.T) {
 	confirmed := func(w *World) {
-		answerAs(w, "n01", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
+		answerAs(w, "n01", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy, After: w.Cutover.Status.Slots[0].Since.Time})
 	}
 	empty := func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{} }
 	newest := func(w *World) *Node { n := &w.Nodes[len(w.Nodes)-1]; n.Zone = "a"; return n }
