@@ -116,6 +116,7 @@ func TestOnlyAJoiningNodesCiliumIsStartedAgain(t *testing.T) {
 		want   bool
 	}{
 		"older than the config":      {func(*Node) {}, true},
+		"of the same second":         {func(n *Node) { n.CiliumPods[0].Created = config }, true},
 		"younger":                    {func(n *Node) { n.CiliumPods[0].Created = config.Add(time.Second) }, false},
 		"on a node that was Ready":   {func(n *Node) { n.WasReady = true }, false},
 		"on a fenced node":           {func(n *Node) { n.FenceLabel = true }, false},
@@ -127,6 +128,37 @@ func TestOnlyAJoiningNodesCiliumIsStartedAgain(t *testing.T) {
 		d := &decider{w: &World{Nodes: []Node{n}, NodeConfig: NodeConfig{Created: config}}}
 		if d.restartCilium(); len(d.actions) > 0 != tt.want {
 			t.Errorf("%s: started again = %t, want %t", name, len(d.actions) > 0, tt.want)
+		}
+	}
+}
+
+// TestANodeThatJoinsAfterTheVPCCNIIsGoneGetsItsCNI: it needs the CiliumNodeConfig and a Cilium pod that has read it, and nobody
+// is told to restore the VPC CNI for it.
+func TestANodeThatJoinsAfterTheVPCCNIIsGoneGetsItsCNI(t *testing.T) {
+	c := rolling(t, 1, baseSpec())
+	c.until(t, "the VPC CNI is gone", func() bool { return !c.legacy.Found && c.cutover.Status.Phase == v1alpha1.PhaseRemoveLegacy })
+	n := c.join(v1alpha1.RoleUnknown, "a")
+	n.CiliumPods = []Pod{{Name: "cilium", UID: "cilium", Created: c.now}}
+	for name, tt := range map[string]struct {
+		config NodeConfig
+		want   Action
+		intact metav1.ConditionStatus
+	}{
+		"the config is lost":         {NodeConfig{}, WriteNodeConfig{}, metav1.ConditionFalse},
+		"the config is newer":        {NodeConfig{Found: true, Intact: true, Created: c.now}, DeleteCiliumPod{Node: n.Name, Pod: n.CiliumPods[0]}, metav1.ConditionTrue},
+		"a Legacy node needs it yet": {NodeConfig{Found: true, Intact: true, Created: c.now}, nil, metav1.ConditionFalse},
+	} {
+		w := c.world()
+		w.NodeConfig = tt.config
+		if tt.want == nil {
+			answerAs(w, w.Nodes[0].Name, question{Role: v1alpha1.RoleLegacy})
+		}
+		d := Decide(w)
+		if got := conditionOf(d, v1alpha1.ConditionFenceIntact); got.Status != tt.intact {
+			t.Errorf("%s: FenceIntact = %s: %s, want %s", name, got.Status, got.Message, tt.intact)
+		}
+		if tt.want != nil && !slices.Contains(d.Actions, tt.want) {
+			t.Errorf("%s: actions = %v, want one to %s", name, d.Actions, tt.want)
 		}
 	}
 }

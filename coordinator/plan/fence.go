@@ -29,7 +29,6 @@ const fenceEvery = 15 * time.Second
 // every node labelled and seen labelled, then the DaemonSet bound to the label and rolled out, then the CiliumNodeConfig,
 // then Cilium pods that are older than it started again. The same steps build the fence, mend it and resume it.
 func (d *decider) judgeFence() {
-	building := d.status.Phase == v1alpha1.PhaseFenceLegacy
 	if !d.begun(v1alpha1.PhaseFenceLegacy) || phaseIndex(d.status.Phase) > phaseIndex(v1alpha1.PhaseRemoveLegacy) {
 		d.fence = fence{reason: v1alpha1.FenceNotYet, message: "the fence is not watched in this phase"}
 		return
@@ -44,24 +43,11 @@ func (d *decider) judgeFence() {
 		d.fence.reason, d.fence.message = reason, Clip(fmt.Sprintf(format, args...))
 	}
 	if !d.w.Legacy.Found {
-		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet %s is gone while nodes still need it: restore it", d.spec.Legacy.DaemonSet.Name)
-		return
-	}
-	if node, labelled, message := d.labelLegacy(); node != "" {
-		if labelled {
-			open(v1alpha1.FenceLabelLost, "%s", message)
-		} else {
-			open(v1alpha1.FenceBuilding, "%s", message)
+		if n := d.needsLegacy(); n != "" {
+			open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet %s is gone while %s still needs it: restore it", d.spec.Legacy.DaemonSet.Name, n)
+			return
 		}
-		return
-	}
-	if !d.w.Legacy.Fenced {
-		d.act(FenceDaemonSet{UID: d.w.Legacy.UID})
-		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet is not bound to the fence label %s; binding it", d.spec.Legacy.FenceLabel)
-		return
-	}
-	if r := d.w.Legacy.Rollout; building && !r.Done() {
-		open(v1alpha1.FenceRollingOut, "the VPC CNI rolls out with its new node selector; it must finish on every node first")
+	} else if !d.bindLegacy(open) {
 		return
 	}
 	if d.spec.Cilium.Install == v1alpha1.InstallSecondary {
@@ -74,6 +60,39 @@ func (d *decider) judgeFence() {
 	}
 	d.fence.intact, d.fence.reason = true, v1alpha1.FenceComplete
 	d.fence.message = "every Legacy node carries the fence label and the VPC CNI is bound to it"
+}
+
+// bindLegacy labels the nodes of the VPC CNI, binds it to that label, and says whether both are so.
+func (d *decider) bindLegacy(open func(reason v1alpha1.Reason, format string, args ...any)) bool {
+	if node, lost, message := d.labelLegacy(); node != "" {
+		if lost {
+			open(v1alpha1.FenceLabelLost, "%s", message)
+		} else {
+			open(v1alpha1.FenceBuilding, "%s", message)
+		}
+		return false
+	}
+	if !d.w.Legacy.Fenced {
+		d.act(FenceDaemonSet{UID: d.w.Legacy.UID})
+		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet is not bound to the fence label %s; binding it", d.spec.Legacy.FenceLabel)
+		return false
+	}
+	if d.status.Phase == v1alpha1.PhaseFenceLegacy && !d.w.Legacy.Rollout.Done() {
+		open(v1alpha1.FenceRollingOut, "the VPC CNI rolls out with its new node selector; it must finish on every node first")
+		return false
+	}
+	return true
+}
+
+// needsLegacy returns a node whose pods the VPC CNI owns. One that joins after the VPC CNI is gone shows no role yet, and
+// needs the CiliumNodeConfig instead.
+func (d *decider) needsLegacy() string {
+	for _, n := range d.w.Nodes {
+		if role := n.Role(); role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 // allOverlay says whether every node shows that only Cilium owns its pods.
@@ -121,7 +140,8 @@ func (d *decider) restartCilium() {
 			continue
 		}
 		for _, p := range n.CiliumPods {
-			if p.Created.Before(d.w.NodeConfig.Created) {
+			// Both times have whole seconds: a pod of the same second may have been the earlier one.
+			if !p.Created.After(d.w.NodeConfig.Created) {
 				d.act(DeleteCiliumPod{Node: n.Name, Pod: p})
 			}
 		}
