@@ -76,7 +76,7 @@ func waived(waivers []v1alpha1.Waiver, check string, now time.Time) bool {
 }
 
 // newChallenge words a question for a node.
-func (d *decider) newChallenge(n Node, q question) v1alpha1.Challenge {
+func (d *decider) newChallenge(n *Node, q question) v1alpha1.Challenge {
 	return v1alpha1.Challenge{
 		ID:             d.occasion(q) + strconv.FormatInt(d.w.Now.UnixMicro(), 16),
 		NodeUID:        n.UID,
@@ -99,7 +99,7 @@ func (d *decider) occasion(q question) string {
 
 // asked says whether the node's outstanding challenge is this question, asked in this term and still worth an answer. One that
 // would be worth it for longer than we ever give was not worded by us, or before somebody set the clock back.
-func (d *decider) asked(n Node, q question) bool {
+func (d *decider) asked(n *Node, q question) bool {
 	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil {
 		return false
 	}
@@ -111,7 +111,7 @@ func (d *decider) asked(n Node, q question) bool {
 }
 
 // ask judges the answer to a question, and asks it if it is not outstanding and act is true.
-func (d *decider) ask(n Node, q question, act bool) answer {
+func (d *decider) ask(n *Node, q question, act bool) answer {
 	if !d.asked(n, q) {
 		if act && n.Cutover != nil {
 			d.act(Ask{Node: n.Name, Challenge: d.newChallenge(n, q)})
@@ -148,7 +148,7 @@ func answered(r v1alpha1.Reason) bool {
 
 // judge judges a node's report against the challenge on the same object. Whatever is missing, empty, of another node, of
 // another boot or of another role is Unknown, and Unknown is never safe. The caller has checked the challenge itself.
-func judge(n Node, holdOn []string) answer {
+func judge(n *Node, holdOn []string) answer {
 	c, s := n.Cutover.Spec.Challenge, &n.Cutover.Status
 	refuse := func(format string, args ...any) answer {
 		return answer{reason: v1alpha1.AnswerRefused, message: fmt.Sprintf(format, args...)}
@@ -201,10 +201,11 @@ func judgeFinding(check v1alpha1.CheckName, findings []v1alpha1.Finding, holdOn 
 }
 
 func weigh(f *v1alpha1.Finding, holdOn []string) (answer, int) {
+	if f.Verdict == v1alpha1.VerdictPass {
+		return answer{safe: true, reason: v1alpha1.AsWanted}, 0 // the most common one, and nothing is said of it
+	}
 	said := answer{reason: v1alpha1.NodeNotSafe, message: Clip(fmt.Sprintf("%s: %s (%s): %s", f.Check, f.Verdict, f.Reason, f.Message))}
 	switch f.Verdict {
-	case v1alpha1.VerdictPass:
-		return answer{safe: true, reason: v1alpha1.AsWanted}, 0
 	case v1alpha1.VerdictWarn:
 		if slices.Contains(holdOn, string(f.Reason)) {
 			return said, 3

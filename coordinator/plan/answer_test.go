@@ -122,7 +122,7 @@ func TestOnlyAWholeFreshAnswerOfThisNodeAllowsADrain(t *testing.T) {
 			}
 			d := &decider{w: &World{Now: now, Term: "term1"}, spec: &spec}
 			n := Node{Name: "n1", UID: "uid-1", BootID: "boot-1"}
-			c := d.newChallenge(n, q)
+			c := d.newChallenge(&n, q)
 			s := v1alpha1.NodeCutoverStatus{ChallengeID: c.ID, NodeUID: n.UID, BootID: n.BootID, Role: q.Role, JudgedRole: q.Role, AgentVersion: "v1"}
 			for _, check := range allChecks() {
 				s.Findings = append(s.Findings, v1alpha1.Finding{Check: check, Verdict: v1alpha1.VerdictPass, Reason: v1alpha1.AsWanted})
@@ -131,7 +131,7 @@ func TestOnlyAWholeFreshAnswerOfThisNodeAllowsADrain(t *testing.T) {
 				tt.change(&n, &c, &s)
 			}
 			n.Cutover = &v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{Challenge: &c}, Status: s}
-			got := d.ask(n, q, true)
+			got := d.ask(&n, q, true)
 			if got.safe != tt.safe || got.reason != tt.reason {
 				t.Errorf("answer = safe %t, %s (%s), want safe %t, %s", got.safe, got.reason, got.message, tt.safe, tt.reason)
 			}
@@ -165,9 +165,9 @@ func TestAnAnswerToAnEarlierQuestionDoesNotCount(t *testing.T) {
 		"for an earlier step, and the clock is back": {now.Add(-time.Second), now.Add(-time.Minute), false},
 		"for this step, and the clock is back":       {now.Add(time.Second), now.Add(time.Second), true},
 	} {
-		c := d.newChallenge(n, ask(tt.asked))
+		c := d.newChallenge(&n, ask(tt.asked))
 		n.Cutover = &v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{Challenge: &c}}
-		if got := d.asked(n, ask(tt.wanted)); got != tt.want {
+		if got := d.asked(&n, ask(tt.wanted)); got != tt.want {
 			t.Errorf("asked %s: counts = %t, want %t", name, got, tt.want)
 		}
 	}

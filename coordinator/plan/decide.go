@@ -38,6 +38,11 @@ type decider struct {
 	fence fence
 	// claims are the nodes that slots have claimed in this Decision.
 	claims []types.UID
+	// ledger, byUID and newcomers are built when they are first asked for: the slots as they were read, all nodes, and those
+	// that joined since the first slot was granted.
+	ledger    map[types.UID]bool
+	byUID     map[types.UID]*Node
+	newcomers []*Node
 }
 
 // Decide decides. It does not change the World.
@@ -73,7 +78,8 @@ func (d *decider) wakeAt(t time.Time) {
 // nodeCutovers makes sure that every node can be asked. An object made for an earlier node of the same name dies with
 // that node's owner reference; until then it is not touched.
 func (d *decider) nodeCutovers() {
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if n.Cutover == nil && !n.NameTaken && !n.Deleting {
 			d.act(CreateNodeCutover{Node: n.Name, UID: n.UID})
 		}
@@ -83,7 +89,8 @@ func (d *decider) nodeCutovers() {
 // count counts the selected nodes by what their hosts show.
 func (d *decider) count() {
 	var c v1alpha1.NodeCounts
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if !n.Selected {
 			continue
 		}
@@ -106,7 +113,8 @@ func (d *decider) count() {
 // and the SafeToDrain condition of an answer that has expired.
 func (d *decider) tidy() {
 	rolling := d.status.Phase == v1alpha1.PhaseRollNodes && d.begun(v1alpha1.PhaseRollNodes) && d.spec.State != v1alpha1.StateAborted
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if n.Deleting {
 			continue
 		}
@@ -130,12 +138,16 @@ func (d *decider) tidy() {
 // held says whether the ledger, as it was read, has the slot. A slot that ends in this very Decision still counts: its
 // cordon may be undone once that is written.
 func (d *decider) held(slot types.UID) bool {
-	for _, s := range d.w.Cutover.Status.Slots {
-		if s.NodeUID == slot {
-			return true
+	if len(d.w.Cutover.Status.Slots) == 0 {
+		return false
+	}
+	if d.ledger == nil {
+		d.ledger = make(map[types.UID]bool, len(d.w.Cutover.Status.Slots))
+		for i := range d.w.Cutover.Status.Slots {
+			d.ledger[d.w.Cutover.Status.Slots[i].NodeUID] = true
 		}
 	}
-	return false
+	return d.ledger[slot]
 }
 
 // inSlot says whether a node is part of a slot, by the ledger as it was read or as it will be.
@@ -150,14 +162,50 @@ func (d *decider) inSlot(uid types.UID) bool {
 	return false
 }
 
+// node returns the node of a UID.
+func (d *decider) node(uid types.UID) (*Node, bool) {
+	if d.byUID == nil {
+		d.byUID = make(map[types.UID]*Node, len(d.w.Nodes))
+		for i := range d.w.Nodes {
+			d.byUID[d.w.Nodes[i].UID] = &d.w.Nodes[i]
+		}
+	}
+	if n, ok := d.byUID[uid]; ok && uid != "" {
+		return n, true
+	}
+	return &Node{}, false
+}
+
+// created returns the nodes that were created since the first slot of the ledger was granted: few, where all nodes may be
+// thousands and each slot looks for one.
+func (d *decider) created() []*Node {
+	if d.newcomers != nil {
+		return d.newcomers
+	}
+	since := d.w.Now
+	for i := range d.w.Cutover.Status.Slots {
+		if s := &d.w.Cutover.Status.Slots[i]; s.GrantedAt.Time.Before(since) {
+			since = s.GrantedAt.Time
+		}
+	}
+	since = since.Truncate(time.Second)
+	d.newcomers = []*Node{}
+	for i := range d.w.Nodes {
+		if n := &d.w.Nodes[i]; !n.Created.Before(since) {
+			d.newcomers = append(d.newcomers, n)
+		}
+	}
+	return d.newcomers
+}
+
 // SafeToDrain says whether a node's last answer allows a drain and has not expired, for whoever shows that to people.
 func SafeToDrain(w *World, n Node) bool {
 	d := &decider{w: w, spec: &w.Cutover.Spec}
-	return d.shownSafe(n)
+	return d.shownSafe(&n)
 }
 
 // shownSafe says whether the answer behind a SafeToDrain condition still holds.
-func (d *decider) shownSafe(n Node) bool {
+func (d *decider) shownSafe(n *Node) bool {
 	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil || n.Cutover.Spec.Challenge.Purpose != v1alpha1.PurposeDrain {
 		return false
 	}

@@ -21,7 +21,7 @@ func answerAs(w *World, name string, q question) {
 		if n.Name != name {
 			continue
 		}
-		c := d.newChallenge(*n, q)
+		c := d.newChallenge(n, q)
 		s := v1alpha1.NodeCutoverStatus{ChallengeID: c.ID, NodeUID: n.UID, BootID: n.BootID, Role: q.Role, JudgedRole: q.Role, AgentVersion: "v1"}
 		for _, check := range allChecks() {
 			s.Findings = append(s.Findings, v1alpha1.Finding{Check: check, Verdict: v1alpha1.VerdictPass, Reason: v1alpha1.AsWanted})

@@ -87,7 +87,8 @@ func (d *decider) bindLegacy(open func(reason v1alpha1.Reason, format string, ar
 // needsLegacy returns a node whose pods the VPC CNI owns. One that joins after the VPC CNI is gone shows no role yet, and
 // needs the CiliumNodeConfig instead.
 func (d *decider) needsLegacy() string {
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if role := n.Role(); role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed {
 			return n.Name
 		}
@@ -97,7 +98,12 @@ func (d *decider) needsLegacy() string {
 
 // allOverlay says whether every node shows that only Cilium owns its pods.
 func (d *decider) allOverlay() bool {
-	return !slices.ContainsFunc(d.w.Nodes, func(n Node) bool { return n.LegacyPod || n.Role() != v1alpha1.RoleOverlay })
+	for i := range d.w.Nodes {
+		if n := &d.w.Nodes[i]; n.LegacyPod || n.Role() != v1alpha1.RoleOverlay {
+			return false
+		}
+	}
+	return true
 }
 
 // labelLegacy labels the nodes whose pods the VPC CNI owns. It returns a node for which the fence is not in place yet, or
@@ -108,7 +114,8 @@ func (d *decider) allOverlay() bool {
 // the evidence, and a Mixed node is never labelled again: it is replaced.
 func (d *decider) labelLegacy() (node string, lost bool, message string) {
 	fenced := d.w.Legacy.Fenced
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if n.FenceLabel || n.Deleting {
 			continue
 		}
@@ -134,7 +141,8 @@ func (d *decider) labelLegacy() (node string, lost bool, message string) {
 // there: an init container reads it once in a pod's life. Only a joining node, which has no CNI and no pod to lose, is
 // touched: on a node that lost its label by mistake this very restart would make a second CNI win.
 func (d *decider) restartCilium() {
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		role := n.Role()
 		if n.FenceLabel || n.LegacyPod || n.WasReady || n.Deleting || role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed {
 			continue

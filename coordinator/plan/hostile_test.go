@@ -31,7 +31,7 @@ func FuzzNoAnswerIsSafeByAccident(f *testing.F) {
 		roles := []v1alpha1.Role{v1alpha1.RoleLegacy, v1alpha1.RoleMixed, v1alpha1.RoleOverlay}
 		q := question{Purpose: v1alpha1.PurposeDrain, Role: roles[int(role)%len(roles)]}
 		d := &decider{w: &World{Now: now, Term: "term1"}, spec: &spec}
-		n := Node{Name: "n1", UID: "uid-1", BootID: "boot-1"}
+		n := &Node{Name: "n1", UID: "uid-1", BootID: "boot-1"}
 		c := d.newChallenge(n, q)
 		s := v1alpha1.NodeCutoverStatus{ChallengeID: c.ID, Role: q.Role, JudgedRole: q.Role, AgentVersion: version, BootID: boot}
 		s.NodeUID = n.UID

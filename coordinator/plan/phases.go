@@ -46,8 +46,8 @@ func stalled(reason v1alpha1.Reason, format string, args ...any) state {
 }
 
 // phases returns the table of phases, in order. docs/phases.md is rendered from it.
-func phases() []phase {
-	return []phase{
+func phases() [6]phase {
+	return [...]phase{
 		{
 			Name: v1alpha1.PhaseDecoupleIngress, By: "a person",
 			Does: "Services become NodePort and Ingress targets become instances, so that no load balancer knows a pod address",
@@ -88,11 +88,13 @@ func phases() []phase {
 }
 
 func phaseIndex(name v1alpha1.Phase) int {
-	i := slices.IndexFunc(phases(), func(p phase) bool { return p.Name == name })
-	if i < 0 {
-		return len(phases())
+	rows := phases()
+	for i := range rows {
+		if rows[i].Name == name {
+			return i
+		}
 	}
-	return i
+	return len(rows)
 }
 
 // record returns the record of a phase, made if it is not there yet.
@@ -205,7 +207,8 @@ func (d *decider) fenceLegacy() state {
 }
 
 func (d *decider) gateRemove() state {
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		switch role := n.Role(); {
 		case !n.Ready:
 			return stalled(v1alpha1.NodesNotReady, "%s is NotReady, so nobody can tell what runs there: mend or remove it", n.Name)
@@ -228,7 +231,8 @@ func (d *decider) removeLegacy() state {
 		return going(v1alpha1.LegacyStillRuns, "deleting the VPC CNI's DaemonSet")
 	}
 	labels := 0
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if n.LegacyPod {
 			return going(v1alpha1.LegacyStillRuns, "a pod of the VPC CNI is still on %s", n.Name)
 		}
@@ -247,7 +251,8 @@ func (d *decider) removeLegacy() state {
 func (d *decider) proveOverlay() state {
 	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: d.record(v1alpha1.PhaseRemoveLegacy).StartedAt.Time}
 	var unproven *answer
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if a := d.ask(n, q, true); !a.safe && unproven == nil {
 			unproven = &answer{message: n.Name + ": " + a.message}
 		}

@@ -38,6 +38,9 @@ func Render() string {
 		}
 		reasons := make([]string, 0, len(s.Reasons))
 		for _, r := range s.Reasons {
+			if r == "" {
+				continue
+			}
 			reasons = append(reasons, fmt.Sprintf("[%s](runbook.md#%s)", r, strings.ToLower(string(r))))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", s.Name, s.Does, s.Done, s.DeadlineIs, vanished, strings.Join(reasons, ", "))

@@ -139,7 +139,7 @@ func TestAReleasedSlotIsOffTheLedgerBeforeItsNodeGetsAnother(t *testing.T) {
 	c.until(t, "it is held", c.held)
 	n.Cutover.Annotations = map[string]string{v1alpha1.AnnotationRelease: "someone: it takes too long"}
 	w := c.world()
-	ask := (&decider{w: w, spec: &w.Cutover.Spec}).newChallenge(n.Node, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
+	ask := (&decider{w: w, spec: &w.Cutover.Spec}).newChallenge(&n.Node, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy})
 	n.Cutover.Spec.Challenge = &ask
 	c.tick()
 	w = c.world()
@@ -149,7 +149,7 @@ func TestAReleasedSlotIsOffTheLedgerBeforeItsNodeGetsAnother(t *testing.T) {
 	}
 	c.step(w)
 	c.until(t, "its marks are gone", func() bool {
-		return n.CordonedBy == "" && !releaseAsked(n.Node) || len(c.cutover.Status.Slots) > 0
+		return n.CordonedBy == "" && !releaseAsked(&n.Node) || len(c.cutover.Status.Slots) > 0
 	})
 	if len(c.cutover.Status.Slots) > 0 {
 		t.Error("n01 was granted a slot while it still carried the marks of its last one")

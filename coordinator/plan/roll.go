@@ -4,11 +4,13 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -52,42 +54,54 @@ func (d *decider) rollNodes() state {
 }
 
 // candidates returns the nodes that have to be rolled and are in no slot, in the order in which they are.
-func (d *decider) candidates() []Node {
-	var out []Node
-	for _, n := range d.w.Nodes {
+func (d *decider) candidates() []*Node {
+	var out []*Node
+	taken := parts(d.status.Slots)
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		role := n.Role()
-		if !n.Selected || n.Deleting || n.OptedOut || (role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed) || d.inLedger(n) {
+		if !n.Selected || n.Deleting || n.OptedOut || (role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed) || taken[n.UID] {
 			continue
 		}
 		out = append(out, n)
 	}
-	slices.SortStableFunc(out, func(a, b Node) int { return strings.Compare(d.sortKey(a), d.sortKey(b)) })
+	slices.SortStableFunc(out, func(a, b *Node) int {
+		byZone := 0
+		if d.spec.Rollout.Order == v1alpha1.OrderZone {
+			byZone = strings.Compare(a.Zone, b.Zone)
+		}
+		return cmp.Or(d.rank(a)-d.rank(b), byZone, strings.Compare(a.Name, b.Name))
+	})
 	return out
 }
 
-// inLedger says whether a node is part of a slot as the ledger will be.
-func (d *decider) inLedger(n Node) bool {
-	return slices.ContainsFunc(d.status.Slots, func(s v1alpha1.Slot) bool { return s.NodeUID == n.UID || s.ReplacementUID == n.UID })
+// parts are the nodes of slots, both of each.
+func parts(slots []v1alpha1.Slot) map[types.UID]bool {
+	if len(slots) == 0 {
+		return nil
+	}
+	p := make(map[types.UID]bool, 2*len(slots))
+	for i := range slots {
+		p[slots[i].NodeUID], p[slots[i].ReplacementUID] = true, true
+	}
+	return p
 }
 
-// sortKey orders nodes: Mixed ones first, the coordinator's own last whatever it is, the others as rollout.order says.
-func (d *decider) sortKey(n Node) string {
-	rank := "1"
+// rank orders nodes: Mixed ones first, the coordinator's own last whatever it is, the others as rollout.order says.
+func (d *decider) rank(n *Node) int {
 	switch {
 	case n.Name == d.w.OwnNode:
-		rank = "2"
+		return 2
 	case n.Role() == v1alpha1.RoleMixed:
-		rank = "0"
+		return 0
 	}
-	if d.spec.Rollout.Order == v1alpha1.OrderZone {
-		return rank + "\x00" + n.Zone + "\x00" + n.Name
-	}
-	return rank + "\x00" + n.Name
+	return 1
 }
 
 // unseen returns a selected node that nobody has looked at; what is not known is not done.
 func (d *decider) unseen() string {
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if n.Selected && !n.OptedOut && n.Role() != v1alpha1.RoleOverlay {
 			return n.Name
 		}
@@ -144,15 +158,16 @@ func (d *decider) firstHeld() string {
 }
 
 // grant hands out slots to the first nodes that are safe, as far as the limits allow, and asks the next ones.
-func (d *decider) grant(next []Node) {
-	mixed := slices.ContainsFunc(next, func(n Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
+func (d *decider) grant(next []*Node) {
+	mixed := slices.ContainsFunc(next, func(n *Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
+	out, example := d.unavailable()
 	unanswered, unsafe := 0, 0
 	for i, n := range next {
 		if reason, message := d.unfit(n, next[i:], mixed); reason != "" {
 			d.wait(n, reason, message)
 			continue
 		}
-		reason, message := d.full(n)
+		reason, message := d.full(n, out, example)
 		if reason != "" || unanswered > lookahead || unsafe >= maxUnsafe {
 			if reason == "" {
 				reason, message = v1alpha1.SlotsTaken, "other nodes come first"
@@ -164,6 +179,7 @@ func (d *decider) grant(next []Node) {
 		switch {
 		case a.safe:
 			d.grantTo(n, a)
+			out, example = out+1, n.Name
 		case a.fresh:
 			unanswered++
 			d.stillWaits(n)
@@ -175,7 +191,7 @@ func (d *decider) grant(next []Node) {
 }
 
 // stillWaits repeats what the last answer said of a node that has only just been asked again.
-func (d *decider) stillWaits(n Node) {
+func (d *decider) stillWaits(n *Node) {
 	for _, b := range d.w.Cutover.Status.Waiting {
 		if b.Node == n.Name && answered(b.Reason) {
 			d.wait(n, b.Reason, b.Message)
@@ -186,7 +202,8 @@ func (d *decider) stillWaits(n Node) {
 // optedOut names the nodes that people keep out of the roll, and tells of each once.
 func (d *decider) optedOut() {
 	before := d.w.Cutover.Status.Waiting
-	for _, n := range d.w.Nodes {
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
 		if !n.Selected || !n.OptedOut || n.Role() == v1alpha1.RoleOverlay || len(d.status.Waiting) == maxWaiting {
 			continue
 		}
@@ -198,7 +215,7 @@ func (d *decider) optedOut() {
 }
 
 // unfit says why a node may not have a slot whatever the limits are.
-func (d *decider) unfit(n Node, rest []Node, mixed bool) (v1alpha1.Reason, string) {
+func (d *decider) unfit(n *Node, rest []*Node, mixed bool) (v1alpha1.Reason, string) {
 	switch {
 	case !n.Ready:
 		return v1alpha1.NodeNotReady, n.Name + " is NotReady: mend or remove it; what is out of service already is not drained"
@@ -214,8 +231,8 @@ func (d *decider) unfit(n Node, rest []Node, mixed bool) (v1alpha1.Reason, strin
 	return "", ""
 }
 
-// full says which limit keeps a node from a slot.
-func (d *decider) full(n Node) (v1alpha1.Reason, string) {
+// full says which limit keeps a node from a slot while out nodes are out of service, one of them the example.
+func (d *decider) full(n *Node, out int, example string) (v1alpha1.Reason, string) {
 	r := d.spec.Rollout
 	slots := len(d.status.Slots)
 	if r.Canary != nil && d.status.Rolled < *r.Canary && slots >= 1 {
@@ -235,7 +252,7 @@ func (d *decider) full(n Node) (v1alpha1.Reason, string) {
 			return v1alpha1.ZoneSlotsTaken, fmt.Sprintf("rollout.maxConcurrentPerZone is %d in zone %q", *r.MaxConcurrentPerZone, n.Zone)
 		}
 	}
-	if out, example := d.unavailable(); out >= int(r.MaxUnavailable) {
+	if out >= int(r.MaxUnavailable) {
 		return v1alpha1.TooManyUnavailable, fmt.Sprintf("%d nodes are out of service (%s) and rollout.maxUnavailable is %d", out, example, r.MaxUnavailable)
 	}
 	return "", ""
@@ -248,8 +265,10 @@ func (d *decider) unavailable() (count int, example string) {
 	if count > 0 {
 		example = d.status.Slots[0].Node
 	}
-	for _, n := range d.w.Nodes {
-		if d.inLedger(n) || !((n.WasReady && !n.Ready) || n.Cordoned) {
+	taken := parts(d.status.Slots)
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
+		if taken[n.UID] || !((n.WasReady && !n.Ready) || n.Cordoned) {
 			continue
 		}
 		count++
@@ -261,7 +280,7 @@ func (d *decider) unavailable() (count int, example string) {
 }
 
 // grantTo writes a slot into the ledger.
-func (d *decider) grantTo(n Node, a answer) {
+func (d *decider) grantTo(n *Node, a answer) {
 	now := metav1.NewMicroTime(d.w.Now)
 	if !n.SafeShown {
 		d.act(SetSafe{Node: n.Name, UID: n.UID, Safe: true, Message: "the agent's answer allows a drain: " + string(a.reason)})
@@ -281,13 +300,13 @@ func orElse(s, other string) string {
 	return s
 }
 
-func (d *decider) wait(n Node, reason v1alpha1.Reason, message string) {
+func (d *decider) wait(n *Node, reason v1alpha1.Reason, message string) {
 	if len(d.status.Waiting) < maxWaiting {
 		d.status.Waiting = append(d.status.Waiting, v1alpha1.Waiting{Node: n.Name, Reason: reason, Message: Clip(message)})
 	}
 }
 
-func (d *decider) waiting(nodes []Node, reason v1alpha1.Reason, message string) {
+func (d *decider) waiting(nodes []*Node, reason v1alpha1.Reason, message string) {
 	for _, n := range nodes {
 		d.wait(n, reason, message)
 	}

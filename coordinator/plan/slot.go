@@ -50,7 +50,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 	}
 	recorded := s.Step
 	if s.ReplacementUID != "" {
-		if r, ok := d.w.node(s.ReplacementUID); !ok || r.Deleting {
+		if r, ok := d.node(s.ReplacementUID); !ok || r.Deleting {
 			d.note(s.Node, true, v1alpha1.AwaitingNode, "Join", "replacement %s has disappeared; waiting for another one", s.Replacement)
 			s.Replacement, s.ReplacementUID = "", ""
 			d.enter(s, v1alpha1.StepJoin)
@@ -63,7 +63,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 			d.hold(s, v1alpha1.WriteRefused, fmt.Sprintf("step %q is of another release of the coordinator; run that release or release the slot", s.Step))
 			return ""
 		}
-		if _, alive := d.w.node(s.NodeUID); !alive && row.Vanished != "" {
+		if _, alive := d.node(s.NodeUID); !alive && row.Vanished != "" {
 			if s.Terms.Surge && s.ReplacementUID != "" {
 				return v1alpha1.OutcomeReplaced
 			}
@@ -93,7 +93,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 
 // look derives a step's progress from the world. act is true only for the step that the ledger had when it was read.
 func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
-	n, _ := d.w.node(s.NodeUID)
+	n, _ := d.node(s.NodeUID)
 	switch s.Step {
 	case v1alpha1.StepSurge:
 		return d.lookSurge(s, n, act)
@@ -122,7 +122,7 @@ func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
 	return waitFor(v1alpha1.WriteRefused, "step %q has no eyes", s.Step)
 }
 
-func (d *decider) lookSurge(s *v1alpha1.Slot, n Node, act bool) progress {
+func (d *decider) lookSurge(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if n.SurgeAsked == s.NodeUID {
 		return done()
 	}
@@ -133,7 +133,7 @@ func (d *decider) lookSurge(s *v1alpha1.Slot, n Node, act bool) progress {
 }
 
 // lookCordon is done when the cordon, the exclusion from load balancers and the record of both are on the node.
-func (d *decider) lookCordon(s *v1alpha1.Slot, n Node, act bool, reason v1alpha1.Reason) progress {
+func (d *decider) lookCordon(s *v1alpha1.Slot, n *Node, act bool, reason v1alpha1.Reason) progress {
 	if n.Cordoned && n.Excluded && n.CordonedBy == s.NodeUID {
 		return done()
 	}
@@ -143,7 +143,7 @@ func (d *decider) lookCordon(s *v1alpha1.Slot, n Node, act bool, reason v1alpha1
 	return waitFor(reason, "cordoning %s and taking it out of load balancers", s.Node)
 }
 
-func (d *decider) lookDeregister(s *v1alpha1.Slot, n Node, act bool) progress {
+func (d *decider) lookDeregister(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
 	}
@@ -155,7 +155,7 @@ func (d *decider) lookDeregister(s *v1alpha1.Slot, n Node, act bool) progress {
 	return done()
 }
 
-func (d *decider) lookConfirm(s *v1alpha1.Slot, n Node, act bool) progress {
+func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
 	}
@@ -171,7 +171,7 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n Node, act bool) progress {
 
 // lookDrain evicts as long as the agent's answer is good. A drain may take longer than an answer lasts, and the node may
 // stop being safe meanwhile: then the pods that are left stay where they are.
-func (d *decider) lookDrain(s *v1alpha1.Slot, n Node, act bool) progress {
+func (d *decider) lookDrain(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
 	}
@@ -229,7 +229,7 @@ func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
 		d.claims = append(d.claims, r.UID)
 		d.note(s.Node, false, v1alpha1.ReplacementNotReady, "Claim", "%s takes the place of %s", r.Name, s.Node)
 	}
-	r, _ := d.w.node(s.ReplacementUID)
+	r, _ := d.node(s.ReplacementUID)
 	if !r.Ready {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s has joined and is not Ready yet", s.Replacement)
 	}
@@ -239,7 +239,7 @@ func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
 // unclaimed returns the oldest node that this slot may claim; or else the name of one that would do but for its place.
 func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
 	granted := s.GrantedAt.Truncate(time.Second) // creationTimestamps have whole seconds
-	for _, n := range d.w.Nodes {
+	for _, n := range d.created() {
 		if n.Deleting || n.Created.Before(granted) || n.UID == s.NodeUID || d.claimed(n.UID) {
 			continue
 		}
@@ -248,7 +248,7 @@ func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
 			continue
 		}
 		if match == nil || n.Created.Before(match.Created) {
-			match = &n
+			match = n
 		}
 	}
 	return match, elsewhere
@@ -273,7 +273,7 @@ func (d *decider) claimed(uid types.UID) bool {
 }
 
 func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
-	r, _ := d.w.node(s.ReplacementUID)
+	r, _ := d.node(s.ReplacementUID)
 	if !r.Ready {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s is not Ready", s.Replacement)
 	}
@@ -285,7 +285,7 @@ func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
 }
 
 func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
-	r, _ := d.w.node(s.ReplacementUID)
+	r, _ := d.node(s.ReplacementUID)
 	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay}
 	if !r.Ready || sick(r, requiredChecks(q, d.spec.Waivers, d.w.Now)) {
 		return progress{back: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy, message: s.Replacement + " became unhealthy while it soaked"}
@@ -305,7 +305,7 @@ func (d *decider) lookSoak(s *v1alpha1.Slot, act bool) progress {
 
 // sick says whether the newest report of a node, asked for or not, holds a Fail of a check that validates it. What Validate
 // does not ask must not send a slot back there: it would pass, and go round in circles.
-func sick(n Node, required []v1alpha1.CheckName) bool {
+func sick(n *Node, required []v1alpha1.CheckName) bool {
 	r := n.report()
 	if r == nil {
 		return false
@@ -330,7 +330,7 @@ func (d *decider) enter(s *v1alpha1.Slot, to v1alpha1.Step) {
 
 // checkDeadline holds a slot whose step has taken too long.
 func (d *decider) checkDeadline(s *v1alpha1.Slot, row step) {
-	deadline := s.Since.Add(row.Deadline(s.Terms))
+	deadline := s.Since.Add(row.Deadline(&s.Terms))
 	if d.w.Now.Before(deadline) {
 		d.wakeAt(deadline)
 		return
@@ -353,7 +353,7 @@ func (d *decider) hold(s *v1alpha1.Slot, reason v1alpha1.Reason, message string)
 func (d *decider) released(s v1alpha1.Slot) bool {
 	gone := true
 	for _, uid := range []types.UID{s.NodeUID, s.ReplacementUID} {
-		n, ok := d.w.node(uid)
+		n, ok := d.node(uid)
 		if ok && releaseAsked(n) {
 			return true
 		}
@@ -362,7 +362,7 @@ func (d *decider) released(s v1alpha1.Slot) bool {
 	return gone && d.w.Cutover.Annotations[v1alpha1.AnnotationRelease] == s.Node
 }
 
-func releaseAsked(n Node) bool {
+func releaseAsked(n *Node) bool {
 	if n.Cutover == nil {
 		return false
 	}

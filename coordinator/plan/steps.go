@@ -9,6 +9,9 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
+// reasons are at most nine; those that are not needed are empty.
+type reasons [9]v1alpha1.Reason
+
 // step is one row of the table of steps: what a slot does there, what ends it, and how long it may take before the slot
 // is held.
 type step struct {
@@ -22,49 +25,50 @@ type step struct {
 	// Vanished is where the slot goes when its node disappears in this step; empty where that does not matter.
 	Vanished v1alpha1.Step
 	// Deadline gives how long the step may take under the slot's terms; DeadlineIs says so in words.
-	Deadline   func(v1alpha1.Terms) time.Duration
+	Deadline   func(*v1alpha1.Terms) time.Duration
 	DeadlineIs string
 	// Reasons are what a slot in this step may wait for.
-	Reasons []v1alpha1.Reason
+	Reasons reasons
 }
 
-func fixed(d time.Duration) func(v1alpha1.Terms) time.Duration {
-	return func(v1alpha1.Terms) time.Duration { return d }
-}
+func twoMinutes(*v1alpha1.Terms) time.Duration  { return 2 * time.Minute }
+func fiveMinutes(*v1alpha1.Terms) time.Duration { return 5 * time.Minute }
+func tenMinutes(*v1alpha1.Terms) time.Duration  { return 10 * time.Minute }
 
-// steps returns the table of steps, in the order of a slot without surge. docs/phases.md is rendered from it.
-func steps() []step {
-	return []step{
+// steps returns the table of steps, in the order of a slot without surge. docs/phases.md is rendered from it. It is an array
+// of constants, so that looking at it costs a copy and no more.
+func steps() [10]step {
+	return [...]step{
 		{
 			Name: v1alpha1.StepSurge, Does: "asks for one more node like this one (annotation and Event)",
 			Done: "the request is on the node", NextSurge: v1alpha1.StepJoin, Vanished: v1alpha1.StepJoin,
-			Deadline: fixed(2 * time.Minute), DeadlineIs: "2m",
-			Reasons: []v1alpha1.Reason{v1alpha1.AwaitingReplacement, v1alpha1.WriteRefused},
+			Deadline: twoMinutes, DeadlineIs: "2m",
+			Reasons: reasons{v1alpha1.AwaitingReplacement, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepCordon, Does: "cordons the node and takes it out of load balancers, in one patch that names the slot",
 			Done: "the node shows all three", Next: v1alpha1.StepDeregister, NextSurge: v1alpha1.StepDeregister, Vanished: v1alpha1.StepJoin,
-			Deadline: fixed(2 * time.Minute), DeadlineIs: "2m",
-			Reasons: []v1alpha1.Reason{v1alpha1.Cordoning, v1alpha1.WriteRefused},
+			Deadline: twoMinutes, DeadlineIs: "2m",
+			Reasons: reasons{v1alpha1.Cordoning, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepDeregister, Does: "waits for load balancers to finish with the node",
 			Done: "drain.deregistrationDelay has passed", Next: v1alpha1.StepConfirm, NextSurge: v1alpha1.StepConfirm, Vanished: v1alpha1.StepJoin,
-			Deadline:   func(t v1alpha1.Terms) time.Duration { return t.Drain.DeregistrationDelay.Duration + 2*time.Minute },
+			Deadline:   func(t *v1alpha1.Terms) time.Duration { return t.Drain.DeregistrationDelay.Duration + 2*time.Minute },
 			DeadlineIs: "drain.deregistrationDelay + 2m",
-			Reasons:    []v1alpha1.Reason{v1alpha1.Deregistering, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
+			Reasons:    reasons{v1alpha1.Deregistering, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepConfirm, Does: "asks the agent again, with a new challenge",
 			Done: "its answer passes and the fence is intact", Next: v1alpha1.StepDrain, NextSurge: v1alpha1.StepDrain, Vanished: v1alpha1.StepJoin,
-			Deadline: fixed(5 * time.Minute), DeadlineIs: "5m",
-			Reasons: []v1alpha1.Reason{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.FenceOpen, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
+			Deadline: fiveMinutes, DeadlineIs: "5m",
+			Reasons: reasons{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.FenceOpen, v1alpha1.CordonChanged, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepDrain, Does: "posts one eviction per pod and look, as long as the agent's answer passes; asks again when it expires",
 			Done: "no pod is left that a drain would remove", Next: v1alpha1.StepDetach, NextSurge: v1alpha1.StepDetach, Vanished: v1alpha1.StepJoin,
-			Deadline: func(t v1alpha1.Terms) time.Duration { return t.Drain.Timeout.Duration }, DeadlineIs: "drain.timeout",
-			Reasons: []v1alpha1.Reason{
+			Deadline: func(t *v1alpha1.Terms) time.Duration { return t.Drain.Timeout.Duration }, DeadlineIs: "drain.timeout",
+			Reasons: reasons{
 				v1alpha1.Evicting, v1alpha1.EvictionBlocked, v1alpha1.EvictionRefused, v1alpha1.DrainImpossible, v1alpha1.CordonChanged,
 				v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.WriteRefused,
 			},
@@ -72,33 +76,33 @@ func steps() []step {
 		{
 			Name: v1alpha1.StepDetach, Does: "waits for volumes to leave the node",
 			Done: "no VolumeAttachment names the node", Next: v1alpha1.StepReplace, NextSurge: v1alpha1.StepReplace, Vanished: v1alpha1.StepJoin,
-			Deadline: fixed(10 * time.Minute), DeadlineIs: "10m",
-			Reasons: []v1alpha1.Reason{v1alpha1.VolumesAttached, v1alpha1.WriteRefused},
+			Deadline: tenMinutes, DeadlineIs: "10m",
+			Reasons: reasons{v1alpha1.VolumesAttached, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepReplace, Does: "asks for the node to be replaced (annotation and Event); with surge, to be removed",
 			Done: "the node is gone", Next: v1alpha1.StepJoin, Vanished: v1alpha1.StepJoin,
-			Deadline: func(t v1alpha1.Terms) time.Duration { return t.Replacement.Timeout.Duration }, DeadlineIs: "replacement.timeout",
-			Reasons: []v1alpha1.Reason{v1alpha1.AwaitingReplacement, v1alpha1.WriteRefused},
+			Deadline: func(t *v1alpha1.Terms) time.Duration { return t.Replacement.Timeout.Duration }, DeadlineIs: "replacement.timeout",
+			Reasons: reasons{v1alpha1.AwaitingReplacement, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepJoin, Does: "claims one unclaimed node of the same zone and group, created after the slot",
 			Done: "the claimed node is Ready", Next: v1alpha1.StepValidate, NextSurge: v1alpha1.StepValidate,
-			Deadline: func(t v1alpha1.Terms) time.Duration { return t.Replacement.JoinTimeout.Duration }, DeadlineIs: "replacement.joinTimeout",
-			Reasons: []v1alpha1.Reason{v1alpha1.AwaitingNode, v1alpha1.ReplacementElsewhere, v1alpha1.ReplacementNotReady},
+			Deadline: func(t *v1alpha1.Terms) time.Duration { return t.Replacement.JoinTimeout.Duration }, DeadlineIs: "replacement.joinTimeout",
+			Reasons: reasons{v1alpha1.AwaitingNode, v1alpha1.ReplacementElsewhere, v1alpha1.ReplacementNotReady},
 		},
 		{
 			Name: v1alpha1.StepValidate, Does: "asks the agent on the replacement",
 			Done: "its answer passes", Next: v1alpha1.StepSoak, NextSurge: v1alpha1.StepSoak,
-			Deadline: fixed(10 * time.Minute), DeadlineIs: "10m",
-			Reasons: []v1alpha1.Reason{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.ReplacementUnhealthy, v1alpha1.ReplacementNotReady, v1alpha1.WriteRefused},
+			Deadline: tenMinutes, DeadlineIs: "10m",
+			Reasons: reasons{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.ReplacementUnhealthy, v1alpha1.ReplacementNotReady, v1alpha1.WriteRefused},
 		},
 		{
 			Name: v1alpha1.StepSoak, Does: "watches the replacement and asks once more at the end",
 			Done: "it stayed healthy for the soak time, and its last answer passes", Next: "", NextSurge: v1alpha1.StepCordon,
-			Deadline:   func(t v1alpha1.Terms) time.Duration { return t.Soak.Duration + 5*time.Minute },
+			Deadline:   func(t *v1alpha1.Terms) time.Duration { return t.Soak.Duration + 5*time.Minute },
 			DeadlineIs: "soak + 5m",
-			Reasons:    []v1alpha1.Reason{v1alpha1.Soaking, v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.ReplacementUnhealthy, v1alpha1.WriteRefused},
+			Reasons:    reasons{v1alpha1.Soaking, v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.ReplacementUnhealthy, v1alpha1.WriteRefused},
 		},
 	}
 }
@@ -114,9 +118,10 @@ func firstStep(surge bool) v1alpha1.Step {
 // stepOf returns the row of a step, and false for a step that this release does not know: a ledger written by another
 // release is held, never guessed at.
 func stepOf(name v1alpha1.Step) (step, bool) {
-	for _, s := range steps() {
-		if s.Name == name {
-			return s, true
+	rows := steps()
+	for i := range rows {
+		if rows[i].Name == name {
+			return rows[i], true
 		}
 	}
 	return step{}, false

@@ -180,7 +180,7 @@ type NodeConfig struct {
 }
 
 // report returns the node's report if it is about this very node and this very boot, and nil otherwise.
-func (n Node) report() *v1alpha1.NodeCutoverStatus {
+func (n *Node) report() *v1alpha1.NodeCutoverStatus {
 	if n.Cutover == nil {
 		return nil
 	}
@@ -192,7 +192,7 @@ func (n Node) report() *v1alpha1.NodeCutoverStatus {
 }
 
 // Role is which CNI owns the node's pods, by the evidence of its host.
-func (n Node) Role() v1alpha1.Role {
+func (n *Node) Role() v1alpha1.Role {
 	if r := n.report(); r != nil && r.Role != "" {
 		return r.Role
 	}
@@ -200,17 +200,4 @@ func (n Node) Role() v1alpha1.Role {
 }
 
 // marked returns the slot that a cordon or a request of ours on the node names; empty without any.
-func (n Node) marked() types.UID { return cmp.Or(n.CordonedBy, n.SurgeAsked, n.ReplaceAsked) }
-
-// node returns the node of a UID.
-func (w *World) node(uid types.UID) (Node, bool) {
-	if uid == "" {
-		return Node{}, false
-	}
-	for _, n := range w.Nodes {
-		if n.UID == uid {
-			return n, true
-		}
-	}
-	return Node{}, false
-}
+func (n *Node) marked() types.UID { return cmp.Or(n.CordonedBy, n.SurgeAsked, n.ReplaceAsked) }
