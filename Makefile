@@ -65,6 +65,10 @@ bench: ## Run the benchmarks
 	@$(ROOT)
 	go test -p 1 -run '^$$' -bench . -benchmem ./...
 
+.PHONY: schedules
+schedules: ## Play a million interleavings of coordinators, crashes and clusters (SCHEDULES=1000000, SEED=0)
+	go test -run '^$$' -bench Schedules -benchtime $(or $(SCHEDULES),1000000)x -timeout 1h ./coordinator/plan -seed $(or $(SEED),0)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for a minute (FUZZTIME=1m)
 	tools/fuzz $(or $(FUZZTIME),1m)

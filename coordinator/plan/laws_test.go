@@ -5,124 +5,283 @@ package plan
 
 import (
 	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-func (c *toyCluster) violate(law int, format string, args ...any) {
-	c.broken = append(c.broken, fmt.Sprintf("law %d at %s: %s", law, c.clock(), fmt.Sprintf(format, args...)))
+// laws is what the laws remember of the ledger: the slots that are or were, by the UID of their node.
+type laws struct {
+	slots map[types.UID]*granted
+	// claims are the slots by the replacement that they claimed.
+	claims map[types.UID]types.UID
+	// released are the names of the nodes whose slot a person has given back.
+	released map[string]bool
 }
 
-// checkDecision asserts the laws of what a Decision writes. It looks at the toy cluster's truth, not at the decider.
-func (c *toyCluster) checkDecision(w *World, d Decision) {
-	r := w.Cutover.Spec.Rollout
-	granted := map[string]bool{}
-	for _, s := range w.Cutover.Status.Slots {
-		granted[string(s.NodeUID)] = true
-	}
-	for _, s := range d.Status.Slots {
-		if granted[string(s.NodeUID)] {
-			continue
-		}
-		if len(d.Status.Slots) > int(r.MaxConcurrent) {
-			c.violate(2, "%s granted as slot %d of %d", s.Node, len(d.Status.Slots), r.MaxConcurrent)
-		}
-		if out := outOfService(w, d.Status.Slots); out > int(r.MaxUnavailable) {
-			c.violate(2, "%s granted with %d of %d nodes out of service", s.Node, out, r.MaxUnavailable)
-		}
-		if n := c.byUID(s.NodeUID); n == nil || n.Cutover == nil || n.Cutover.Status.NodeUID != s.NodeUID || n.Cutover.Status.Verdict == v1alpha1.VerdictFail {
-			c.violate(1, "%s granted without an answer of its own", s.Node)
-		}
-		held, zone := 0, 0
-		for _, other := range d.Status.Slots {
-			if other.HeldSince != nil {
-				held++
-			}
-			if other.Zone == s.Zone {
-				zone++
-			}
-		}
-		if held >= int(r.FailureBudget) {
-			c.violate(2, "%s granted with %d slots held of a budget of %d", s.Node, held, r.FailureBudget)
-		}
-		if r.MaxConcurrentPerZone != nil && zone > int(*r.MaxConcurrentPerZone) {
-			c.violate(2, "%s granted as slot %d of zone %s", s.Node, zone, s.Zone)
-		}
-		if w.Cutover.Spec.State != v1alpha1.StateRunning {
-			c.violate(2, "%s granted while %s", s.Node, w.Cutover.Spec.State)
-		}
-	}
-	claimed := map[string]string{}
-	for _, s := range d.Status.Slots {
-		if s.ReplacementUID == "" {
-			continue
-		}
-		if other, twice := claimed[string(s.ReplacementUID)]; twice {
-			c.violate(2, "%s and %s both claim %s", other, s.Node, s.Replacement)
-		}
-		claimed[string(s.ReplacementUID)] = s.Node
+// granted is one slot as the ledger really had it.
+type granted struct {
+	live         bool
+	began, ended time.Time
+	step         v1alpha1.Step
+	// since is the tick in which the step was written; left is when each step was left.
+	since int
+	tick  int
+	left  map[v1alpha1.Step]time.Time
+}
+
+const (
+	// answerLasts is how long an answer may be used, with what a clock that was stepped twice can add.
+	answerLasts = 2*time.Minute + 10*time.Second
+	// noLonger is how long after a slot has moved on an action of its former step may still be sent: that action's timeout.
+	noLonger = moveTimeout
+)
+
+func (s *simulation) violate(law, format string, args ...any) {
+	if s.broken == "" {
+		s.broken = law + ": " + fmt.Sprintf(format, args...)
+		s.say("BROKEN %s", s.broken)
 	}
 }
 
-// outOfService counts as the law says: slots, and all other nodes that were Ready once and are not, or are cordoned.
-func outOfService(w *World, slots []v1alpha1.Slot) int {
-	in := map[string]bool{}
-	for _, s := range slots {
-		in[string(s.NodeUID)], in[string(s.ReplacementUID)] = true, true
+// in says whether a slot is in a step, or was until a moment ago.
+func (s *simulation) in(uid types.UID, step v1alpha1.Step) bool {
+	g := s.laws.slots[uid]
+	if g == nil {
+		return false
 	}
-	out := len(slots)
-	for _, n := range w.Nodes {
-		if !in[string(n.UID)] && (n.Cordoned || (n.WasReady && !n.Ready)) {
-			out++
-		}
-	}
-	return out
+	left, was := g.left[step]
+	return g.live && g.step == step || was && s.now.Sub(left) <= noLonger
 }
 
-// checkAction asserts the laws of what is done to the cluster, before it is done.
-func (c *toyCluster) checkAction(a Action) {
-	slot := func(uid string) *v1alpha1.Slot {
-		for i := range c.cutover.Status.Slots {
-			if string(c.cutover.Status.Slots[i].NodeUID) == uid {
-				return &c.cutover.Status.Slots[i]
-			}
+// forget ends every slot: the Cutover that held them is no more.
+func (l *laws) forget(now time.Time) {
+	for _, g := range l.slots {
+		if g.live {
+			g.live, g.ended, g.left[g.step] = false, now, now
 		}
-		return nil
 	}
-	switch a := a.(type) {
+}
+
+// judgeSending judges an action when it leaves the coordinator. What is then in flight may arrive at any time.
+func (s *simulation) judgeSending(r *request) {
+	const law = "an action needs its slot"
+	switch a := r.action.(type) {
 	case Evict:
-		s, n := slot(string(a.Slot)), c.byUID(a.Slot)
-		switch {
-		case s == nil || s.Step != v1alpha1.StepDrain:
-			c.violate(2, "eviction on %s without a slot in Drain", a.Node)
-		case n.Cutover == nil || n.Cutover.Spec.Challenge == nil || n.Cutover.Spec.Challenge.Purpose != v1alpha1.PurposeDrain:
-			c.violate(1, "eviction on %s that was never asked", a.Node)
-		case n.CordonedBy != a.Slot:
-			c.violate(3, "eviction on %s without our cordon", a.Node)
+		if !s.in(a.Slot, v1alpha1.StepDrain) {
+			s.violate(law, "a pod of %s is evicted without a slot in Drain", a.Node)
+		}
+		for _, m := range s.machines {
+			for _, p := range m.pods {
+				if p.UID == r.pod.UID && m.UID != a.Slot {
+					s.violate(law, "a pod of %s is evicted for the slot of another node", m.Name)
+				}
+			}
 		}
 	case Cordon:
-		if slot(string(a.Slot)) == nil {
-			c.violate(2, "cordon of %s without a slot", a.Node)
+		if g := s.laws.slots[a.Slot]; g == nil || !g.live && s.now.Sub(g.ended) > noLonger {
+			s.violate(law, "%s is cordoned without a slot", a.Node)
+		}
+	case RequestReplacement:
+		if !s.in(a.Slot, v1alpha1.StepReplace) {
+			s.violate(law, "%s is to be replaced without a slot in Replace", a.Node)
+		}
+	case RequestSurge:
+		if !s.in(a.Slot, v1alpha1.StepSurge) {
+			s.violate(law, "one more node is asked for beside %s without a slot in Surge", a.Node)
 		}
 	case Uncordon:
-		if n := c.node(a.Node); n.marked() != a.Slot || slot(string(a.Slot)) != nil {
-			c.violate(3, "uncordon of %s, which is not ours to undo", a.Node)
-		}
-	case SetFenceLabel:
-		if n := c.node(a.Node); a.On && (n.role == v1alpha1.RoleOverlay || (c.legacy.Fenced && n.role == v1alpha1.RoleMixed)) {
-			c.violate(3, "fence label put on %s node %s", n.role, a.Node)
-		}
-	case FenceDaemonSet:
-		for _, n := range c.nodes {
-			if n.LegacyPod && !n.FenceLabel {
-				c.violate(3, "the VPC CNI is taken from %s", n.Name)
-			}
-		}
-	case DeleteLegacy:
-		for _, n := range c.nodes {
-			if n.LegacyPod || n.role != v1alpha1.RoleOverlay {
-				c.violate(3, "the VPC CNI is deleted while %s needs it", n.Name)
-			}
+		if g := s.laws.slots[a.Slot]; g != nil && g.live && s.now.Sub(g.began) > noLonger {
+			s.violate(law, "the cordon of %s is undone while its slot is in %s", a.Node, g.step)
 		}
 	}
+}
+
+// judgeArrival judges what is about to change in the cluster. A node that has joined, or lost its label to somebody else,
+// since the photograph is not held against the coordinator.
+func (s *simulation) judgeArrival(r *request) {
+	const one, own = "one CNI owns a node", "only own cordons are undone"
+	switch a := r.action.(type) {
+	case Cordon, SetLeaving, RequestReplacement, RequestSurge, SetSafe:
+		if m := s.byName(r.name); m != nil && m.UID != r.uid && s.bug == bugAnyNodeOfTheName {
+			s.violate("an action needs its slot", "%T of an earlier node is done to %s", a, m.Name)
+		}
+	case Uncordon:
+		m := s.byName(r.name)
+		if m != nil && m.CordonedBy == a.Slot && m.Cordoned && m.foreign && !m.was.cordoned && (m.version == r.version || s.bug == bugBlindPatch) {
+			s.violate(own, "%s was cordoned by somebody else before, and is uncordoned", m.Name)
+		}
+	case SetFenceLabel:
+		m := s.byName(r.name)
+		switch {
+		case m == nil || m.UID != r.uid || !s.legacy.Found:
+		case a.On && (m.role == v1alpha1.RoleOverlay || r.fenced && m.role == v1alpha1.RoleMixed && m.roleSince <= r.photo):
+			s.violate(one, "the fence label is put on %s node %s", m.role, m.Name)
+		case !a.On && m.role != v1alpha1.RoleOverlay:
+			s.violate(one, "the fence label is taken off %s node %s", m.role, m.Name)
+		}
+	case FenceDaemonSet, DeleteLegacy:
+		_, deleting := a.(DeleteLegacy)
+		for _, m := range s.machines {
+			legacy := m.roleSince <= r.photo && m.born <= r.photo && !m.Deleting && (m.role == v1alpha1.RoleLegacy || m.role == v1alpha1.RoleMixed && m.LegacyPod)
+			if legacy && s.legacy.Found && (deleting || !m.FenceLabel && !m.unlabelled) {
+				s.violate(one, "%s takes the VPC CNI from %s node %s", a, m.role, m.Name)
+			}
+		}
+	case DeleteCiliumPod:
+		m := s.byName(a.Node)
+		if m != nil && len(m.CiliumPods) > 0 && m.CiliumPods[0].UID == a.Pod.UID && m.role == v1alpha1.RoleLegacy && m.roleSince <= r.photo && !m.FenceLabel && s.config.Found {
+			s.violate(one, "Cilium is started again on Legacy node %s and takes its next pods", m.Name)
+		}
+	}
+}
+
+// judgeLedger judges a write of the ledger that the API server accepts, and remembers it.
+func (s *simulation) judgeLedger(r *request) {
+	if r.verdict != "" {
+		law, what, _ := strings.Cut(r.verdict, ": ")
+		s.violate(law, "%s", what)
+	}
+	if s.laws.claims == nil {
+		s.laws.claims = map[types.UID]types.UID{}
+	}
+	before, after := s.cutover.Status.Slots, r.status.Slots
+	for i := range before {
+		b := &before[i]
+		if hasSlot(after, b.NodeUID) {
+			continue
+		}
+		if !hasSlot(r.read.Status.Slots, b.NodeUID) {
+			s.violate("slots end by a decision", "the slot of %s in %s is written over by a coordinator that had not seen it", b.Node, b.Step)
+		}
+		g := s.laws.slots[b.NodeUID]
+		g.live, g.ended, g.left[b.Step] = false, s.now, s.now
+	}
+	granted, zones := 0, map[string]int(nil)
+	for i := range after {
+		a := &after[i]
+		if s.rememberSlot(a) {
+			granted++
+		}
+		if a.ReplacementUID == "" {
+			continue
+		}
+		if other, taken := s.laws.claims[a.ReplacementUID]; taken && other != a.NodeUID {
+			s.violate("one slot claims a replacement", "%s claims %s, which the slot of %s has claimed", a.Node, a.Replacement, other)
+		}
+		s.laws.claims[a.ReplacementUID] = a.NodeUID
+	}
+	if granted == 0 {
+		return
+	}
+	limits := &s.cutover.Spec.Rollout
+	if len(after) > int(limits.MaxConcurrent) {
+		s.violate("slots are bounded", "a slot is granted as number %d of %d", len(after), limits.MaxConcurrent)
+	}
+	if limits.MaxConcurrentPerZone != nil {
+		zones = map[string]int{}
+		for i := range after {
+			zones[after[i].Zone]++
+		}
+		if n := zones[after[len(after)-1].Zone]; n > int(*limits.MaxConcurrentPerZone) {
+			s.violate("slots are bounded", "a slot is granted as number %d of zone %s", n, after[len(after)-1].Zone)
+		}
+	}
+	if limits.Canary != nil && r.status.Rolled < *limits.Canary && len(after) > 1 {
+		s.violate("slots are bounded", "a slot is granted beside a canary")
+	}
+	if s.cutover.Spec.State != v1alpha1.StateRunning {
+		s.violate("slots are bounded", "a slot is granted while the state is %s", s.cutover.Spec.State)
+	}
+}
+
+func hasSlot(slots []v1alpha1.Slot, uid types.UID) bool {
+	return slices.ContainsFunc(slots, func(s v1alpha1.Slot) bool { return s.NodeUID == uid })
+}
+
+// rememberSlot notes where a slot is, and says whether it was just granted.
+func (s *simulation) rememberSlot(a *v1alpha1.Slot) bool {
+	g := s.laws.slots[a.NodeUID]
+	if g == nil || !g.live {
+		s.laws.slots[a.NodeUID] = &granted{live: true, began: s.now, step: a.Step, since: s.tick, tick: s.tick, left: map[v1alpha1.Step]time.Time{}}
+		return true
+	}
+	if g.step != a.Step {
+		if !mayFollow(g.step, a.Step, a.Terms.Surge) {
+			s.violate("a slot goes its way", "the slot of %s goes from %s to %s", a.Node, g.step, a.Step)
+		}
+		g.left[g.step] = s.now
+		g.step, g.since = a.Step, s.tick
+	}
+	return false
+}
+
+// mayFollow says whether a slot may be in one step after it was in another: forward as far as the world is, to Join from
+// anywhere, for nodes vanish, and back where a look showed that a step was done too early.
+func mayFollow(from, to v1alpha1.Step, surge bool) bool {
+	order := []v1alpha1.Step{
+		v1alpha1.StepCordon, v1alpha1.StepDeregister, v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach, v1alpha1.StepReplace,
+		v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak,
+	}
+	if surge {
+		order = []v1alpha1.Step{
+			v1alpha1.StepSurge, v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak, v1alpha1.StepCordon, v1alpha1.StepDeregister,
+			v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach, v1alpha1.StepReplace,
+		}
+	}
+	past := slices.Index(order, v1alpha1.StepJoin)
+	is, was := slices.Index(order, to), slices.Index(order, from)
+	switch {
+	case is < 0 || was < 0:
+		return false
+	case from == v1alpha1.StepDetach && to == v1alpha1.StepDrain, from == v1alpha1.StepSoak && to == v1alpha1.StepValidate:
+		return true
+	}
+	// By way of Join: whatever a slot does after its node or its replacement has vanished.
+	return is > was || is >= past && is <= slices.Index(order, v1alpha1.StepSoak)
+}
+
+// judgeEnd judges what is left when the cutover is over: the cluster that the undisturbed one leaves.
+func (s *simulation) judgeEnd() {
+	const law = "the end is the undisturbed one"
+	if s.legacy.Found || len(s.cutover.Status.Slots) > 0 {
+		s.violate(law, "the VPC CNI is left (%t), or slots are: %d", s.legacy.Found, len(s.cutover.Status.Slots))
+	}
+	for _, m := range s.machines {
+		if m.role != v1alpha1.RoleOverlay || !m.Ready || m.LegacyPod {
+			s.violate(law, "%s is %s, Ready %t, with a pod of the VPC CNI %t", m.Name, m.role, m.Ready, m.LegacyPod)
+		}
+		if m.FenceLabel || m.Cordoned || m.Excluded || m.Leaving || m.marked() != "" {
+			s.violate(law, "%s is left with the fence label %t, cordoned %t, excluded %t, leaving %t, marked by %q", m.Name, m.FenceLabel, m.Cordoned, m.Excluded, m.Leaving, m.marked())
+		}
+	}
+}
+
+// tidy says whether nothing is left to do.
+func (s *simulation) tidy() bool {
+	return len(s.coordinators[0].d.Actions) == 0 && !slices.ContainsFunc(s.machines, func(m *machine) bool { return m.LegacyPod || !m.Ready || m.Deleting || m.going })
+}
+
+// whyNot says what keeps the cutover from its end.
+func (s *simulation) whyNot() string {
+	var why []string
+	for _, c := range s.cutover.Status.Conditions {
+		if c.Type == v1alpha1.ConditionReady {
+			why = append(why, c.Message)
+		}
+	}
+	for _, sl := range s.cutover.Status.Slots {
+		why = append(why, fmt.Sprintf("slot of %s in %s: %s", sl.Node, sl.Step, sl.Message))
+	}
+	for _, w := range s.cutover.Status.Waiting {
+		why = append(why, w.Message)
+	}
+	for _, a := range s.coordinators[0].d.Actions {
+		why = append(why, a.String())
+	}
+	return strings.Join(why, "; ")
 }

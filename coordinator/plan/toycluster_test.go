@@ -5,7 +5,6 @@ package plan
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -27,10 +26,10 @@ type toyNode struct {
 }
 
 // toyCluster plays everything around the coordinator: agents, kubelets, the DaemonSet controller, an autoscaling group.
+// Everything happens at once and in order, so that its tales can be read; a simulation is the cluster in which it does not.
 // Its time moves only when told.
 type toyCluster struct {
 	now     time.Time
-	rng     *rand.Rand // nil: everything happens at once and in order
 	cutover *v1alpha1.Cutover
 	nodes   []*toyNode
 	legacy  Legacy
@@ -38,8 +37,6 @@ type toyCluster struct {
 	term    int
 	made    int
 	log     []string
-	// broken is what the laws found.
-	broken []string
 }
 
 func newToyCluster(nodes int, spec v1alpha1.CutoverSpec) *toyCluster {
@@ -127,7 +124,6 @@ func (c *toyCluster) say(format string, args ...any) {
 
 // apply carries one Action out, as the mover would.
 func (c *toyCluster) apply(a Action) {
-	c.checkAction(a)
 	switch a := a.(type) {
 	case CreateNodeCutover:
 		c.node(a.Node).Cutover = &v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: a.Node}, Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID}}
@@ -193,7 +189,7 @@ func (c *toyCluster) tick() {
 
 // agent answers for a node what its truth is.
 func (c *toyCluster) agent(n *toyNode) {
-	if n.Cutover == nil || (c.rng != nil && c.rng.IntN(3) == 0) {
+	if n.Cutover == nil {
 		return
 	}
 	s := v1alpha1.NodeCutoverStatus{
@@ -224,20 +220,13 @@ func (c *toyCluster) clock() string { return c.now.Format("15:04:05") }
 // step is one reconcile: decide on a photograph, act, write the ledger if nobody else has, tell people, let time pass.
 func (c *toyCluster) step(w *World) {
 	d := Decide(w)
-	c.checkDecision(w, d)
 	for _, a := range d.Actions {
-		if c.rng != nil && c.rng.IntN(6) == 0 {
-			continue // lost: the coordinator died, or the API server refused
-		}
 		c.apply(a)
 		switch a.(type) {
 		case CreateNodeCutover, Ask, SetSafe, Evict:
 		default:
 			c.say("%s   %s", c.clock(), a)
 		}
-	}
-	if c.rng != nil && c.rng.IntN(6) == 0 {
-		return // died before the ledger was written
 	}
 	c.cutover.Status = d.Status
 	for _, n := range d.Notes {
@@ -263,56 +252,10 @@ func (c *toyCluster) sleep(_ *World, d Decision) {
 func (c *toyCluster) run(steps int) bool {
 	for range steps {
 		c.tick()
-		c.mischief()
 		c.step(c.world())
 		if c.cutover.Status.Phase == v1alpha1.PhaseDone {
 			return true
 		}
 	}
 	return false
-}
-
-// mischief is what else may happen, with a seed.
-func (c *toyCluster) mischief() {
-	if c.rng == nil {
-		return
-	}
-	n := c.nodes[c.rng.IntN(len(c.nodes))]
-	switch c.rng.IntN(60) {
-	case 0:
-		n.healthy = false
-	case 1, 2:
-		n.healthy = true
-	case 3:
-		n.blocked = true
-	case 4, 5:
-		n.blocked = false
-	case 6:
-		c.term++ // another leader
-	case 7:
-		if n.CordonedBy == "" {
-			n.Cordoned = true // somebody else's
-		}
-	case 8, 9:
-		if n.CordonedBy == "" {
-			n.Cordoned = false
-		}
-	case 10:
-		if c.cutover.Status.Phase == v1alpha1.PhaseRollNodes { // spot: gone without a word, and made anew
-			c.remove(n.Name)
-			c.join(v1alpha1.RoleOverlay, n.Zone)
-		}
-	case 11:
-		n.BootID += "x" // a reboot
-	case 12:
-		n.Cordoned, n.Excluded = false, false // somebody undoes whatever cordon there is
-	case 13:
-		if n.role == v1alpha1.RoleLegacy && c.cutover.Status.Phase == v1alpha1.PhaseRollNodes {
-			n.FenceLabel = false
-		}
-	case 14:
-		n.Ready = !n.Ready && n.WasReady
-	case 15, 16:
-		n.Ready = n.WasReady
-	}
 }
