@@ -77,6 +77,16 @@ func TestSettingsWriteAConflistOnlyWithoutCustomConf(t *testing.T) {
 	}
 }
 
+func TestSettingsTakeTheTimeThatTheDatapathIsTold(t *testing.T) {
+	s, err := settings{slowDatapath: datapathDelay}.with(map[string]string{optionDatapathDelay: "1h"})
+	if err != nil || s.slowDatapath != time.Hour {
+		t.Errorf("got %s, %v; want one hour", s.slowDatapath, err)
+	}
+	if _, err := (settings{}).with(map[string]string{optionDatapathDelay: "soon"}); err == nil {
+		t.Error("a time that is none was taken")
+	}
+}
+
 func TestSettingsRefuseAnotherMode(t *testing.T) {
 	for _, key := range []string{"routing-mode", "tunnel-protocol", "kube-proxy-replacement", "enable-bpf-masquerade", "ipam"} {
 		if _, err := (settings{}).with(map[string]string{key: "other"}); err == nil || !strings.Contains(err.Error(), key) {

@@ -36,6 +36,10 @@ const (
 	slowDatapathDelay = 10 * time.Second
 )
 
+// optionDatapathDelay is an option that the original does not have: how long the data path takes on the nodes that a
+// CiliumNodeConfig selects. What waits there stays as it is until somebody looks.
+const optionDatapathDelay = "lab-datapath-delay"
+
 func parseSettings(args []string) (settings, error) {
 	s := settings{slowDatapath: datapathDelay}
 	flags := flag.NewFlagSet("cilium-agent", flag.ContinueOnError)
@@ -73,6 +77,12 @@ func (s settings) with(options map[string]string) (settings, error) {
 		s.conflist = options["write-cni-conf-when-ready"]
 	}
 	s.exclusive = options["cni-exclusive"] == "true"
+	if took, set := options[optionDatapathDelay]; set {
+		var err error
+		if s.slowDatapath, err = time.ParseDuration(took); err != nil {
+			return settings{}, fmt.Errorf("reading option %s: %w", optionDatapathDelay, err)
+		}
+	}
 	s.devices = strings.Fields(options["devices"])
 	s.tunnelPort = 8472
 	if port, set := options["tunnel-port"]; set {
