@@ -59,6 +59,8 @@ type Leftover struct {
 	Name string
 	Kind Kind   // of the configuration inside, when it can be parsed
 	What string // what it is, as the end of a sentence
+
+	SetAside bool // renamed by Cilium (cni.exclusive)
 }
 
 // Judge says which CNI gives the next pod its network. It is pure: the same directory gives the same outcome, and it changes nothing.
@@ -122,6 +124,7 @@ func leftovers(entries []Entry) []Leftover {
 			if was.Problem == NoProblem && isConf(was.Name) {
 				l.Kind = load(entries, was).Kind
 			}
+			l.SetAside = true
 			l.What = "set aside by Cilium (cni.exclusive); containerd does not read it"
 		case e.Type == Dir && isConf(e.Name):
 			l.What = "a directory, whatever its name says; containerd does not list it"

@@ -54,5 +54,10 @@ func winner(s *scene, o cniconf.Outcome) v1alpha1.Finding {
 	if len(o.Ignored) > 0 {
 		return warn(v1alpha1.ConflistLeftovers, "%s %s", o.Why, o.Then)
 	}
+	for _, l := range o.Leftovers {
+		if l.SetAside {
+			return warn(v1alpha1.ConflistSetAside, "%s Beside it lies %s, %s: Cilium ran here with cni.exclusive=true once; install it with false, or it takes the VPC CNI's file from old nodes too.", o.Why, l.Name, l.What)
+		}
+	}
 	return pass(v1alpha1.AsWanted, "%s", o.Why)
 }

@@ -42,6 +42,8 @@ const (
 	ConflistUnreadable Reason = "ConflistUnreadable"
 	// ConflistLeftovers: the right file wins, but others lie behind it.
 	ConflistLeftovers Reason = "ConflistLeftovers"
+	// ConflistSetAside: the right file wins, and Cilium has set another one aside (cni.exclusive).
+	ConflistSetAside Reason = "ConflistSetAside"
 	// ConflistSharedWindow: in install mode Shared, Cilium wins on a Legacy node, as that mode has it.
 	ConflistSharedWindow Reason = "ConflistSharedWindow"
 	// ConflistChained: Cilium is chained behind the VPC CNI, which this migration does not move.
