@@ -37,11 +37,14 @@ func (s *scene) judgeMaps(local proof, peers peerCount) v1alpha1.Finding {
 	case local.reason != "":
 		return fail(local.reason, "Cilium's endpoint map %s is wrong: %s; restart Cilium's agent on this node if it stays so", s.f.Endpoints.Stats.Pin, local.detail)
 	case peers.wrong > 0:
-		return fail(peers.reason, "%d peers are not as %s has them: %s; see whether Cilium's agent on this node reaches the API server", peers.wrong, s.f.IPCache.Stats.Pin, peers.detail)
+		return fail(peers.reason, "%d of %d peers are not as %s has them: %s; see whether Cilium's agent on this node reaches the API server", peers.wrong, len(s.f.Peers.List), s.f.IPCache.Stats.Pin, peers.detail)
 	case asked && s.f.Peers.Sight != facts.Seen:
 		return unknown(v1alpha1.PeersUnknown, "the CiliumNode objects could not be listed, so the peers are not proved: %s", s.f.Peers.Detail)
 	case peers.undecided > 0:
 		return unknown(v1alpha1.PeersUnknown, "%d peers are not as expected, and whether they must be could not be told from their Node objects: %s", peers.undecided, peers.undecidable)
+	case !s.hostEntry():
+		return unknown(v1alpha1.MapIncomplete, "%s lacks the address of %s (%s), which Cilium enters as the host's own when it starts: it is being filled, or was emptied; look again, and restart Cilium's agent on this node if it stays so",
+			s.f.Endpoints.Stats.Pin, hostLink, joined(s.byName[hostLink].Addrs))
 	case asked && peers.right == 0:
 		return unknown(v1alpha1.NothingToProve, "there is no peer (%d are excused) by which the tunnel's map could be proved", peers.excused)
 	case local.right == 0 && !local.health:
@@ -56,7 +59,7 @@ func (s *scene) judgeMaps(local proof, peers peerCount) v1alpha1.Finding {
 // family and its flag in the right place and nothing else set, so it says nothing about where interface and MAC lie. With
 // proved peers beside it that is worth a warning, which a person can hold a roll on; it is not a Pass.
 func (s *scene) weakProof(peersProved bool) v1alpha1.Finding {
-	if peersProved && s.hostEntry() {
+	if peersProved {
 		return warn(v1alpha1.NothingToProve, "the peers and the host's own entry are right, but no pod in the overlay and no %s is here to prove the rest of %s", healthLink, s.f.Endpoints.Stats.Pin)
 	}
 	return unknown(v1alpha1.NothingToProve, "neither a pod in the overlay nor %s is here, so nothing proves Cilium's maps; turn Cilium's endpoint health checking on, or let a pod be scheduled here", healthLink)

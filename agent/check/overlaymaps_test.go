@@ -58,6 +58,8 @@ func TestOverlayMapsProveThemselvesOnLocalEndpoints(t *testing.T) {
 		"health known by interface":  {func(f *facts.Facts) { f.Own.HealthIP = netip.Addr{} }, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"an unknown endpoint layout": {func(f *facts.Facts) { f.Endpoints.Look = facts.Look{Sight: facts.Alien, Detail: "60-byte values"} }, v1alpha1.VerdictUnknown, v1alpha1.MapLayoutUnknown},
 		"an unknown ipcache layout":  {func(f *facts.Facts) { f.IPCache.Look = facts.Look{Sight: facts.Alien, Detail: "28-byte values"} }, v1alpha1.VerdictUnknown, v1alpha1.MapLayoutUnknown},
+		"the host's own is missing":  {func(f *facts.Facts) { delete(f.Endpoints.ByIP, ip("10.244.1.1")) }, v1alpha1.VerdictUnknown, v1alpha1.MapIncomplete},
+		"the host's own is a pod's":  {setEndpoint("10.244.1.1", func(e *ciliummap.Endpoint) { *e = endpoint(ixPodA) }), v1alpha1.VerdictUnknown, v1alpha1.MapIncomplete},
 		"a map that is not pinned":   {func(f *facts.Facts) { f.IPCache.Look = facts.Look{Sight: facts.Absent} }, v1alpha1.VerdictFail, v1alpha1.MapMissing},
 		"a map that cannot be read":  {func(f *facts.Facts) { f.IPCache.Look = broken }, v1alpha1.VerdictUnknown, v1alpha1.MapUnreadable},
 		"pods that cannot be listed": {func(f *facts.Facts) { f.Pods.Look = broken }, v1alpha1.VerdictUnknown, v1alpha1.PodsUnknown},
@@ -69,6 +71,12 @@ func TestOverlayMapsProveThemselvesOnPeers(t *testing.T) {
 		e := f.IPCache.ByPrefix[cidr("10.244.2.0/24")]
 		e.Tunnel = ip("10.0.3.10")
 		f.IPCache.ByPrefix[cidr("10.244.2.0/24")] = e
+	}
+	health := func(leadsTo string) func(*facts.Facts) {
+		return func(f *facts.Facts) {
+			f.Peers.List[0].HealthIP = ip("10.244.2.5")
+			f.IPCache.ByPrefix[cidr("10.244.2.5/32")] = ciliummap.RemoteEndpoint{Identity: ciliummap.IdentityHealth, Tunnel: ip(leadsTo), Flags: ciliummap.RemoteHasTunnel}
+		}
 	}
 	skipped := func(f *facts.Facts) {
 		e := f.IPCache.ByPrefix[cidr("10.244.2.0/24")]
@@ -86,6 +94,8 @@ func TestOverlayMapsProveThemselvesOnPeers(t *testing.T) {
 	tell(t, v1alpha1.CheckOverlayMaps, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
 		"a peer without an entry":            {lostPeer, v1alpha1.VerdictFail, v1alpha1.PeerMissing},
 		"a peer that leads to another":       {wrong, v1alpha1.VerdictFail, v1alpha1.PeerWrongEndpoint},
+		"a peer's health leads to another":   {health("10.0.3.10"), v1alpha1.VerdictFail, v1alpha1.PeerWrongEndpoint},
+		"a peer's health leads to it":        {health("10.0.2.10"), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"a peer that skips the tunnel":       {skipped, v1alpha1.VerdictFail, v1alpha1.PeerMissing},
 		"a peer without a pod CIDR":          {setPeer(func(p *facts.Peer) { p.PodCIDRs = nil }), v1alpha1.VerdictFail, v1alpha1.PeerMissing},
 		"missing, but just created":          {all(lostPeer, setPeer(func(p *facts.Peer) { p.Created = now.Add(-59 * time.Second) })), v1alpha1.VerdictPass, v1alpha1.AsWanted},
@@ -113,7 +123,7 @@ func TestOverlayMapsOfALegacyNodeProveThemselvesOnTheHealthEndpoint(t *testing.T
 		"lxc_health of another MAC":  {setEndpoint("10.244.1.5", func(e *ciliummap.Endpoint) { e.NodeMAC = mac(99) }), v1alpha1.VerdictFail, v1alpha1.EndpointWrong},
 		"without lxc_health":         {noHealth, v1alpha1.VerdictWarn, v1alpha1.NothingToProve},
 		"without it and unasked":     {all(noHealth, func(f *facts.Facts) { f.Peers = facts.Peers{} }), v1alpha1.VerdictUnknown, v1alpha1.NothingToProve},
-		"without it or a host entry": {all(noHealth, func(f *facts.Facts) { delete(f.Endpoints.ByIP, ip("10.244.1.1")) }), v1alpha1.VerdictUnknown, v1alpha1.NothingToProve},
+		"without it or a host entry": {all(noHealth, func(f *facts.Facts) { delete(f.Endpoints.ByIP, ip("10.244.1.1")) }), v1alpha1.VerdictUnknown, v1alpha1.MapIncomplete},
 		"without it, a peer missing": {all(noHealth, lostPeer), v1alpha1.VerdictFail, v1alpha1.PeerMissing},
 	})
 }

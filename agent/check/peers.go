@@ -118,6 +118,13 @@ func (s *scene) peerInMaps(p facts.Peer) (v1alpha1.Reason, string) {
 			return v1alpha1.PeerWrongEndpoint, fmt.Sprintf("%s of node %s leads to %s, and the node has %s", cidr, p.Name, e.Tunnel, joined(p.InternalIPs))
 		}
 	}
+	// An address of its own beats the CIDR. Those of a peer's pods are not published to every node, and entries of pods that are no
+	// more may outlive them for minutes, so only the addresses that the peer itself says it has are held against it.
+	for _, a := range append([]netip.Addr{p.HealthIP}, p.CiliumIPs...) {
+		if e := s.f.IPCache.ByPrefix[netip.PrefixFrom(a, a.BitLen())]; e.Tunnel.IsValid() && !hasAddr(p.InternalIPs, e.Tunnel) {
+			return v1alpha1.PeerWrongEndpoint, fmt.Sprintf("%s of node %s leads to %s, and the node has %s", a, p.Name, e.Tunnel, joined(p.InternalIPs))
+		}
+	}
 	return v1alpha1.AsWanted, ""
 }
 

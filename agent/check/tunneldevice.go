@@ -20,7 +20,7 @@ func tunnelDevice(s *scene) v1alpha1.Finding {
 		return unknown(v1alpha1.HostUnreadable, "the tunnel's port is not known: %s", s.f.Settings.Detail)
 	}
 	port := s.f.Settings.TunnelPort
-	foreign := s.foreignVXLAN(port)
+	foreign := s.foreignVXLAN(port, true)
 	tunnel, ok := s.byName[tunnelLink]
 	switch {
 	case !ok && foreign != "":
@@ -62,14 +62,17 @@ func (s *scene) tunnelMTU(tunnel facts.Link) v1alpha1.Finding {
 	if tunnel.MTU < nic.MTU {
 		return with(warn(v1alpha1.TunnelWrongMTU, "%s has MTU %d, less than the %d of %s that carries it: room is wasted; another interface that Cilium selected has a smaller MTU, or Cilium's MTU is set by hand", tunnelLink, tunnel.MTU, nic.MTU, nic.Name), evidence...)
 	}
+	if other := s.foreignVXLAN(tunnel.VXLAN.Port, false); other != "" {
+		return with(warn(v1alpha1.TunnelPortTaken, "%s is well, but the VXLAN device %s, now down, has its UDP port %d too: whichever comes up first after a restart keeps the other from it; remove that device", tunnelLink, other, tunnel.VXLAN.Port), evidence...)
+	}
 	return with(pass(v1alpha1.AsWanted, "%s is up on UDP port %d with the MTU of %s, %d", tunnelLink, tunnel.VXLAN.Port, nic.Name, nic.MTU), evidence...)
 }
 
-// foreignVXLAN names a VXLAN device of somebody else's that holds the port, "" without one. Two devices may
-// share a port only while one of them is down.
-func (s *scene) foreignVXLAN(port int) string {
+// foreignVXLAN names a VXLAN device of somebody else's with the port, up or down, "" without one. Two devices may share a port
+// only while one of them is down: the one that is up holds it.
+func (s *scene) foreignVXLAN(port int, up bool) string {
 	for _, l := range s.f.Links.List {
-		if l.VXLAN != nil && l.VXLAN.Port == port && l.Up && !strings.HasPrefix(l.Name, "cilium_") {
+		if l.VXLAN != nil && l.VXLAN.Port == port && l.Up == up && !strings.HasPrefix(l.Name, "cilium_") {
 			return l.Name
 		}
 	}

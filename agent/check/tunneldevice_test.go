@@ -41,7 +41,7 @@ func TestTunnelDevice(t *testing.T) {
 		}, v1alpha1.VerdictFail, v1alpha1.TunnelPortTaken},
 		"somebody else's of that port is down": {func(f *facts.Facts) {
 			f.Links.List = append(f.Links.List, flannel(false))
-		}, v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		}, v1alpha1.VerdictWarn, v1alpha1.TunnelPortTaken},
 		"no NIC to compare with": {func(f *facts.Facts) {
 			f.Node.InternalIPs, f.Routes.List = nil, nil
 		}, v1alpha1.VerdictUnknown, v1alpha1.UnderlayUnknown},

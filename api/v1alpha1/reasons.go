@@ -60,7 +60,7 @@ const (
 	TunnelWrongKind Reason = "TunnelWrongKind"
 	// TunnelWrongPort: cilium_vxlan listens on another port than the Cutover says.
 	TunnelWrongPort Reason = "TunnelWrongPort"
-	// TunnelPortTaken: another VXLAN device holds the tunnel's port.
+	// TunnelPortTaken: another VXLAN device has the tunnel's port.
 	TunnelPortTaken Reason = "TunnelPortTaken"
 	// TunnelWrongMTU: cilium_vxlan's MTU is not that of the underlay.
 	TunnelWrongMTU Reason = "TunnelWrongMTU"
@@ -78,6 +78,8 @@ const (
 	MapMissing Reason = "MapMissing"
 	// MapLayoutUnknown: a pinned map has a layout of no release that is known here.
 	MapLayoutUnknown Reason = "MapLayoutUnknown"
+	// MapIncomplete: a map lacks what Cilium enters when it starts.
+	MapIncomplete Reason = "MapIncomplete"
 	// MapUnreadable: a pinned map cannot be opened or read.
 	MapUnreadable Reason = "MapUnreadable"
 	// EndpointWrong: a local pod does not decode to a real interface and MAC of this node.
@@ -86,7 +88,7 @@ const (
 	EndpointMissing Reason = "EndpointMissing"
 	// PeerMissing: a peer's pod CIDR has no tunnel entry.
 	PeerMissing Reason = "PeerMissing"
-	// PeerWrongEndpoint: a peer's pod CIDR leads to another node.
+	// PeerWrongEndpoint: a peer's pod CIDR, or an address of Cilium's in it, leads to another node.
 	PeerWrongEndpoint Reason = "PeerWrongEndpoint"
 	// PeersUnknown: the CiliumNode objects could not be read.
 	PeersUnknown Reason = "PeersUnknown"
