@@ -102,6 +102,11 @@ func TestNothingIsGranted(t *testing.T) {
 				w.Nodes[i].Cordoned = true
 			}
 		}, v1alpha1.CordonedByOthers},
+		"to nodes that have restarted since they spoke": {func(_ *toyCluster, w *World) {
+			for i := range w.Nodes {
+				w.Nodes[i].BootID = "the next boot"
+			}
+		}, v1alpha1.AnswerRefused},
 		"while too many are out of service": {func(_ *toyCluster, w *World) { w.Nodes[2].Cordoned = true }, v1alpha1.TooManyUnavailable},
 	}
 	for name, tt := range tests {

@@ -37,6 +37,9 @@ func (d *decider) rollNodes() state {
 	next := d.candidates()
 	if len(next) == 0 && len(d.status.Slots) == 0 {
 		if n := d.unseen(); n != "" {
+			if old := d.rebooted(); old != "" {
+				return going(v1alpha1.AnswerRefused, "%s", old)
+			}
 			return going(v1alpha1.NoAnswer, "the agent on %s has not reported which CNI owns its pods", n)
 		}
 		return passed()
@@ -47,6 +50,7 @@ func (d *decider) rollNodes() state {
 	}
 	d.grant(next)
 	d.optedOut()
+	d.rebooted()
 	if held := d.heldSlots(); held > 0 {
 		return going(v1alpha1.Progressing, "%d of %d nodes are on the overlay; %d slots are held", d.status.Nodes.Overlay, d.status.Nodes.Total, held)
 	}
@@ -212,6 +216,22 @@ func (d *decider) optedOut() {
 			d.note(n.Name, false, v1alpha1.OptedOut, "Skip", "%s is kept out of the roll by its annotation: %s", n.Name, n.OptOut)
 		}
 	}
+}
+
+// rebooted names the nodes whose agents have not spoken since a restart: until they do, nobody knows whose pods those nodes
+// have, so they are no candidates. It returns what it said of the first.
+func (d *decider) rebooted() (first string) {
+	for _, n := range d.w.Nodes {
+		if !n.Selected || n.OptedOut || n.Deleting || d.inLedger(n) || !n.restarted() {
+			continue
+		}
+		message := fmt.Sprintf("the report of %s is of boot %q, but the node runs boot %q: its agent has not reported since; see its pod", n.Name, n.Cutover.Status.BootID, n.BootID)
+		d.wait(n, v1alpha1.AnswerRefused, message)
+		if first == "" {
+			first = message
+		}
+	}
+	return first
 }
 
 // unfit says why a node may not have a slot whatever the limits are.

@@ -191,6 +191,11 @@ func (n *Node) report() *v1alpha1.NodeCutoverStatus {
 	return s
 }
 
+// restarted says whether the node's report is about this node and an earlier boot of it.
+func (n Node) restarted() bool {
+	return n.Cutover != nil && n.Cutover.Status.NodeUID == n.UID && n.Cutover.Status.BootID != "" && n.Cutover.Status.BootID != n.BootID
+}
+
 // Role is which CNI owns the node's pods, by the evidence of its host.
 func (n *Node) Role() v1alpha1.Role {
 	if r := n.report(); r != nil && r.Role != "" {
