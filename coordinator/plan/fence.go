@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
@@ -52,7 +54,7 @@ func (d *decider) judgeFence() {
 	}
 	if d.spec.Cilium.Install == v1alpha1.InstallSecondary {
 		if !d.w.NodeConfig.Found || !d.w.NodeConfig.Intact {
-			d.act(WriteNodeConfig{})
+			d.mend(WriteNodeConfig{})
 			open(v1alpha1.FenceConfigLost, "CiliumNodeConfig %s is missing or changed; writing it", v1alpha1.NodeConfigName)
 			return
 		}
@@ -73,7 +75,7 @@ func (d *decider) bindLegacy(open func(reason v1alpha1.Reason, format string, ar
 		return false
 	}
 	if !d.w.Legacy.Fenced {
-		d.act(FenceDaemonSet{UID: d.w.Legacy.UID})
+		d.mend(FenceDaemonSet{UID: d.w.Legacy.UID})
 		open(v1alpha1.FenceSelectorLost, "the VPC CNI's DaemonSet is not bound to the fence label %s; binding it", d.spec.Legacy.FenceLabel)
 		return false
 	}
@@ -94,6 +96,14 @@ func (d *decider) needsLegacy() string {
 		}
 	}
 	return ""
+}
+
+// mend changes the fence, once the ledger says that it is open. Mended at first sight, and the ledger's write refused because
+// somebody else wrote it meanwhile, it would have been open and nobody would ever hear of it.
+func (d *decider) mend(a Action) {
+	if !meta.IsStatusConditionTrue(d.w.Cutover.Status.Conditions, v1alpha1.ConditionFenceIntact) {
+		d.act(a)
+	}
 }
 
 // allOverlay says whether every node shows that only Cilium owns its pods.
@@ -122,7 +132,7 @@ func (d *decider) labelLegacy() (node string, lost bool, message string) {
 		role := n.Role()
 		switch {
 		case role == v1alpha1.RoleLegacy, !fenced && role == v1alpha1.RoleMixed && n.LegacyPod:
-			d.act(SetFenceLabel{Node: n.Name, UID: n.UID, On: true})
+			d.mend(SetFenceLabel{Node: n.Name, UID: n.UID, On: true})
 			if node == "" {
 				node, lost = n.Name, fenced
 				message = fmt.Sprintf("%s is a %s node without the fence label %s; labelling it", n.Name, role, d.spec.Legacy.FenceLabel)

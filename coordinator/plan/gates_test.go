@@ -210,3 +210,44 @@ func TestAtRestNothingIsWritten(t *testing.T) {
 		c.now = c.now.Add(time.Hour)
 	}
 }
+
+// TestTheFenceIsMendedOnceTheLedgerSaysThatItIsOpen reverts each part of a fence that the ledger calls intact.
+func TestTheFenceIsMendedOnceTheLedgerSaysThatItIsOpen(t *testing.T) {
+	for reason, revert := range map[v1alpha1.Reason]func(*World){
+		v1alpha1.FenceLabelLost:    func(w *World) { w.Nodes[0].FenceLabel = false },
+		v1alpha1.FenceSelectorLost: func(w *World) { w.Legacy.Fenced = false },
+		v1alpha1.FenceConfigLost:   func(w *World) { w.NodeConfig.Intact = false },
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			c := newToyCluster(3, baseSpec())
+			for {
+				c.tick()
+				if d := Decide(c.world()); conditionOf(d, v1alpha1.ConditionFenceIntact).Status == metav1.ConditionTrue {
+					break
+				}
+				c.step(c.world())
+			}
+			c.cutover.Status = Decide(c.world()).Status
+			mends := func() (Decision, int) {
+				w := c.world()
+				revert(w)
+				d, n := Decide(w), 0
+				for _, a := range d.Actions {
+					switch a.(type) {
+					case SetFenceLabel, FenceDaemonSet, WriteNodeConfig:
+						n++
+					}
+				}
+				return d, n
+			}
+			d, n := mends()
+			if f := conditionOf(d, v1alpha1.ConditionFenceIntact); f.Status != metav1.ConditionFalse || f.Reason != string(reason) || n != 0 {
+				t.Errorf("at first sight: FenceIntact = %s %s and %d changes, want False %s and none", f.Status, f.Reason, n, reason)
+			}
+			c.cutover.Status = d.Status
+			if _, n := mends(); n != 1 {
+				t.Errorf("once it was told: %d changes, want 1", n)
+			}
+		})
+	}
+}

@@ -221,8 +221,10 @@ func (d *decider) optedOut() {
 // rebooted names the nodes whose agents have not spoken since a restart: until they do, nobody knows whose pods those nodes
 // have, so they are no candidates. It returns what it said of the first.
 func (d *decider) rebooted() (first string) {
-	for _, n := range d.w.Nodes {
-		if !n.Selected || n.OptedOut || n.Deleting || d.inLedger(n) || !n.restarted() {
+	taken := parts(d.status.Slots)
+	for i := range d.w.Nodes {
+		n := &d.w.Nodes[i]
+		if !n.Selected || n.OptedOut || n.Deleting || taken[n.UID] || !n.restarted() {
 			continue
 		}
 		message := fmt.Sprintf("the report of %s is of boot %q, but the node runs boot %q: its agent has not reported since; see its pod", n.Name, n.Cutover.Status.BootID, n.BootID)
