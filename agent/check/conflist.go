@@ -56,7 +56,11 @@ func winner(s *scene, o cniconf.Outcome) v1alpha1.Finding {
 	}
 	for _, l := range o.Leftovers {
 		if l.SetAside {
-			return warn(v1alpha1.ConflistSetAside, "%s Beside it lies %s, %s: Cilium ran here with cni.exclusive=true once; install it with false, or it takes the VPC CNI's file from old nodes too.", o.Why, l.Name, l.What)
+			advice := "somebody has put it here: find out who"
+			if legacy {
+				advice = "on an old node Cilium must not be exclusive, or it takes the VPC CNI's file away: install it with cni.exclusive=false"
+			}
+			return warn(v1alpha1.ConflistSetAside, "%s Beside it lies %s, %s; %s.", o.Why, l.Name, l.What, advice)
 		}
 	}
 	return pass(v1alpha1.AsWanted, "%s", o.Why)
