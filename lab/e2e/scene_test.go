@@ -6,7 +6,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/lab"
 	"github.com/cni-cutover/cni-cutover/lab/stage"
@@ -153,39 +153,49 @@ func (s *scene) cutover(t *testing.T) *v1alpha1.Cutover {
 	return &c
 }
 
-// ask puts the question that comes before a drain to a node's agent, as the coordinator would, and returns its answer.
-func (s *scene) ask(t *testing.T, node string) v1alpha1.NodeCutoverStatus {
-	t.Helper()
+// answer puts the question that comes before a drain, or after a join, to a node's agent, as the coordinator would, and returns
+// its answer.
+func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1alpha1.NodeCutoverStatus, error) {
 	var nc v1alpha1.NodeCutover
-	s.must(t, s.env.Client.Get(t.Context(), client.ObjectKey{Name: node}, &nc))
+	if err := s.env.Client.Get(ctx, client.ObjectKey{Name: node}, &nc); err != nil {
+		return nc.Status, err
+	}
 	before := nc.DeepCopy()
 	nc.Spec.Challenge = &v1alpha1.Challenge{
-		ID: "e2e-" + rand.String(8), NodeUID: nc.Spec.NodeUID, Role: v1alpha1.RoleLegacy, Purpose: v1alpha1.PurposeDrain,
-		ExpiresAt:      metav1.NewMicroTime(time.Now().Add(time.Minute)),
-		RequiredChecks: []v1alpha1.CheckName{v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckOverlayMaps},
+		ID: "e2e-" + rand.String(8), NodeUID: nc.Spec.NodeUID, Role: role, Purpose: v1alpha1.PurposeDrain,
+		ExpiresAt: metav1.NewMicroTime(time.Now().Add(time.Minute)), RequiredChecks: check.Names(),
 	}
-	s.must(t, s.env.Client.Patch(t.Context(), &nc, client.MergeFrom(before)))
+	if role == v1alpha1.RoleOverlay {
+		nc.Spec.Challenge.Purpose = v1alpha1.PurposeValidate
+	} else {
+		nc.Spec.Challenge.RequiredChecks = slices.DeleteFunc(check.Names(), func(c v1alpha1.CheckName) bool { return c == v1alpha1.CheckLegacyResidue })
+	}
+	if err := s.env.Client.Patch(ctx, &nc, client.MergeFrom(before)); err != nil {
+		return nc.Status, err
+	}
 	id := nc.Spec.Challenge.ID
-	s.eventually(t, 20*time.Second, func() string {
-		s.must(t, s.env.Client.Get(t.Context(), client.ObjectKey{Name: node}, &nc))
+	err := until(ctx, 20*time.Second, func() string {
+		if err := s.env.Client.Get(ctx, client.ObjectKey{Name: node}, &nc); err != nil {
+			return err.Error()
+		}
 		if nc.Status.ChallengeID == id {
 			return ""
 		}
 		return "the agent on " + node + " has not answered challenge " + id
 	})
-	return nc.Status
+	return nc.Status, err
 }
 
 // peersOfAge waits until every peer is one that other nodes must know: younger ones are excused (design of the check
 // OverlayMaps), and a fault about them is none.
-func (s *scene) peersOfAge(t *testing.T) {
+func (s *scene) peersOfAge(t *testing.T, but ...string) {
 	t.Helper()
 	const excused = 60 * time.Second
 	s.eventually(t, 2*excused, func() string {
 		list, err := s.ciliumNodes(t.Context())
 		s.must(t, err)
 		for _, n := range list {
-			if age := time.Since(n.GetCreationTimestamp().Time); age <= excused {
+			if age := time.Since(n.GetCreationTimestamp().Time); age <= excused && !slices.Contains(but, n.GetName()) {
 				return fmt.Sprintf("CiliumNode %s is %s old", n.GetName(), age.Round(time.Second))
 			}
 		}
@@ -199,33 +209,6 @@ func (s *scene) ciliumNodes(ctx context.Context) ([]unstructured.Unstructured, e
 	err := s.env.Client.List(ctx, list)
 	slices.SortFunc(list.Items, func(a, b unstructured.Unstructured) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return list.Items, err
-}
-
-// aPeerOf returns the pod CIDR and the address of another node, the first by name.
-func (s *scene) aPeerOf(ctx context.Context, node string) (netip.Prefix, netip.Addr, error) {
-	list, err := s.ciliumNodes(ctx)
-	if err != nil {
-		return netip.Prefix{}, netip.Addr{}, err
-	}
-	for _, n := range list {
-		cidrs, _, _ := unstructured.NestedStringSlice(n.Object, "spec", "ipam", "podCIDRs")
-		addresses, _, _ := unstructured.NestedSlice(n.Object, "spec", "addresses")
-		if n.GetName() == node || len(cidrs) == 0 {
-			continue
-		}
-		for _, a := range addresses {
-			address, _ := a.(map[string]any)
-			if address["type"] == "InternalIP" {
-				cidr, err := netip.ParsePrefix(cidrs[0])
-				if err != nil {
-					return netip.Prefix{}, netip.Addr{}, err
-				}
-				ip, err := netip.ParseAddr(fmt.Sprint(address["ip"]))
-				return cidr, ip, err
-			}
-		}
-	}
-	return netip.Prefix{}, netip.Addr{}, fmt.Errorf("looking for a peer of %s: no CiliumNode has an address and a pod CIDR", node)
 }
 
 // metrics reads /metrics of every pod of one of our programs, by way of the API server.

@@ -1,0 +1,115 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/lab"
+)
+
+// deviceFaults are about the tunnel's device. Cilium looks at it when it starts: what is done to it while it runs stays, and with
+// a device that goes, the programs on it go.
+func deviceFaults() []fault {
+	const (
+		c      = v1alpha1.CheckTunnelDevice
+		remove = "ip link del cilium_vxlan"
+		// flannel as it makes its device; two of one port cannot be up at once (drivers/net/vxlan: vxlan_sock_add).
+		flannel   = "ip link add flannel.1 type vxlan id 1 dstport 8472 nolearning"
+		noFlannel = "ip link del flannel.1"
+	)
+	noPrograms := fails(v1alpha1.CheckPrograms, v1alpha1.ProgramMissing)
+	gone := []said{noPrograms, doubts(v1alpha1.CheckMTU, v1alpha1.MTUUnknown)}
+	return []fault{
+		{"cilium_vxlan is missing", trouble{run(remove), restartCilium}, fails(c, v1alpha1.TunnelMissing), gone},
+		{
+			"cilium_vxlan has another port",
+			trouble{run(remove, "ip link add cilium_vxlan mtu 9001 type vxlan external dstport 8473", "ip link set cilium_vxlan up"), restartCilium},
+			fails(c, v1alpha1.TunnelWrongPort), []said{noPrograms},
+		},
+		{
+			"a stranger's collect-metadata device in place of cilium_vxlan",
+			trouble{run(remove, "ip link add stranger type vxlan external dstport 8472", "ip link set stranger up"), inOrder(run("ip link del stranger"), restartCilium)},
+			fails(c, v1alpha1.TunnelPortTaken), gone,
+		},
+		{
+			"a stranger's device took the port while cilium_vxlan was down",
+			trouble{run("ip link set cilium_vxlan down", flannel, "ip link set flannel.1 up"), run(noFlannel, "ip link set cilium_vxlan up")},
+			fails(c, v1alpha1.TunnelPortTaken), nil,
+		},
+		{"a stranger's device has the port and is down", commands(flannel, noFlannel), warns(c, v1alpha1.TunnelPortTaken), nil},
+		{
+			"cilium_vxlan has a larger MTU than the NIC", commands("ip link set cilium_vxlan mtu 9101", "ip link set cilium_vxlan mtu 9001"),
+			fails(c, v1alpha1.TunnelWrongMTU), []said{fails(v1alpha1.CheckMTU, v1alpha1.MTUNoRoom)},
+		},
+		{"cilium_vxlan has a smaller MTU than the NIC", commands("ip link set cilium_vxlan mtu 1500", "ip link set cilium_vxlan mtu 9001"), warns(c, v1alpha1.TunnelWrongMTU), nil},
+	}
+}
+
+// programFaults take one program from its interface. Cilium attaches programs when it starts, and does not look after them.
+func programFaults() []fault {
+	missing := fails(v1alpha1.CheckPrograms, v1alpha1.ProgramMissing)
+	return []fault{
+		{"nothing takes packets out of the tunnel", detached("cilium_vxlan", "cil_from_overlay"), missing, nil},
+		{"nothing sees packets into the tunnel", detached("cilium_vxlan", "cil_to_overlay"), missing, nil},
+		{"nothing sees what the NIC receives", detached("eth0", "cil_from_netdev"), missing, nil},
+	}
+}
+
+// detached takes a program from an interface and later puts the same one back. Its link stays pinned and leads nowhere, as after
+// the interface went.
+func detached(device, program string) trouble {
+	pin := filepath.Join("/sys/fs/bpf/cilium/devices", device, "links", program)
+	var (
+		kept  *ebpf.Program
+		place link.TCXOptions
+	)
+	return trouble{
+		plant: func(_ context.Context, _ *scene, host lab.Host) error {
+			l, err := link.LoadPinnedLink(inNode(host, pin), nil)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			info, err := l.Info()
+			if err != nil {
+				return err
+			}
+			tcx := info.TCX()
+			if tcx == nil {
+				return fmt.Errorf("looking at the link of %s: it is a %v and no tcx link", program, info.Type)
+			}
+			if kept, err = ebpf.NewProgramFromID(info.Program); err != nil {
+				return err
+			}
+			place = link.TCXOptions{Interface: int(tcx.Ifindex), Program: kept, Attach: ebpf.AttachType(tcx.AttachType)}
+			return l.Detach()
+		},
+		cure: func(_ context.Context, _ *scene, host lab.Host) error {
+			defer kept.Close()
+			old, err := link.LoadPinnedLink(inNode(host, pin), nil)
+			if err != nil {
+				return err
+			}
+			defer old.Close()
+			if err := old.Unpin(); err != nil {
+				return err
+			}
+			return inNetwork(host, func() error {
+				l, err := link.AttachTCX(place)
+				if err != nil {
+					return err
+				}
+				defer l.Close()
+				return l.Pin(inNode(host, pin))
+			})
+		},
+	}
+}

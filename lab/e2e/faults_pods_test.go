@@ -1,0 +1,199 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/lab"
+)
+
+// resident is a pod that lives on the fresh node while faults about pods are planted there.
+const resident = "resident"
+
+// legacyPodFaults are about the pods of an old node.
+func legacyPodFaults() []fault {
+	// What the migration as it was published does to every old node from the first minute.
+	early := conflist(ciliumFile, ciliumConf)
+	return []fault{{
+		"a pod of an old node is in the overlay already",
+		trouble{inOrder(early.plant, newPod("early"), wantAddress("early", true, "10.244."), early.cure), endPod("early")},
+		fails(v1alpha1.CheckPodAddresses, v1alpha1.PodInOverlay), nil,
+	}}
+}
+
+// podFaults are about the pods of a node that joined behind the fence.
+func podFaults() []fault {
+	const c = v1alpha1.CheckOverlayMaps
+	// Somebody's CNI that hands out addresses of the overlay by itself. host-local begins with .2.
+	own := conflist("00-own.conflist", `{"cniVersion":"0.4.0","name":"own","plugins":[{"type":"ptp","ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.200.0/24"}]]}}]}`)
+	return []fault{
+		{"a pod's entry names an interface that is not there", residentEntry(func(_ lab.Host, v []byte) error {
+			binary.NativeEndian.PutUint32(v[ifindexOffset:], 99999)
+			return nil
+		}), fails(c, v1alpha1.EndpointWrong), nil},
+		{"a pod's entry names the health endpoint's interface", residentEntry(nameHealth), fails(c, v1alpha1.EndpointWrong), nil},
+		{"a pod's entry has another MAC", residentEntry(func(_ lab.Host, v []byte) error {
+			v[nodeMACOffset+5]++
+			return nil
+		}), fails(c, v1alpha1.EndpointWrong), nil},
+		{"the endpoint map is half filled: a pod is missing", residentEntry(nil), fails(c, v1alpha1.EndpointMissing), nil},
+		{
+			"a pod is outside of its node's slice",
+			// Cilium, which is exclusive here, would set that file aside at once.
+			trouble{inOrder(signal("STOP"), own.plant, newPod("astray"), wantAddress("astray", true, "10.244.200."), own.cure, signal("CONT"), lives), endPod("astray")},
+			fails(v1alpha1.CheckPodAddresses, v1alpha1.PodOutsideOverlay), []said{fails(c, v1alpha1.EndpointMissing)},
+		},
+	}
+}
+
+// residentEntry changes the entry of the resident pod in place, or takes it away.
+func residentEntry(to func(host lab.Host, value []byte) error) trouble {
+	return entries(ciliummap.EndpointsPin, func(ctx context.Context, s *scene, host lab.Host) (change, error) {
+		ip, err := s.podAddress(ctx, resident)
+		if err != nil {
+			return nil, err
+		}
+		if to == nil {
+			return only(endpointKey(netip.MustParseAddr(ip)), nothing), nil
+		}
+		value := make([]byte, 48)
+		key := endpointKey(netip.MustParseAddr(ip))
+		err = onMap(host, ciliummap.EndpointsPin, func(m *ebpf.Map) error { return m.Lookup(key, &value) })
+		return only(key, func([]byte) []byte { return value }), errors.Join(err, to(host, value))
+	})
+}
+
+func nameHealth(host lab.Host, value []byte) error {
+	return onLinks(host, func(h *netlink.Handle) error {
+		l, err := h.LinkByName("lxc_health")
+		if err != nil {
+			return err
+		}
+		binary.NativeEndian.PutUint32(value[ifindexOffset:], uint32(l.Attrs().Index))
+		return nil
+	})
+}
+
+// residueFaults are what the VPC CNI would have left.
+func residueFaults() []fault {
+	rule := func(verb string) hand {
+		return func(ctx context.Context, s *scene, host lab.Host) error {
+			ip, err := s.podAddress(ctx, resident)
+			if err != nil {
+				return err
+			}
+			return run(fmt.Sprintf("ip rule %s to %s/32 priority 512 lookup main", verb, ip))(ctx, s, host)
+		}
+	}
+	const marked = "from all fwmark 0x80/0x80 priority 1024 lookup main"
+	return []fault{
+		{"a pod hangs on a rule of the VPC CNI's", trouble{rule("add"), rule("del")}, fails(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), nil},
+		{"the VPC CNI's rule for marked packets is left", commands("ip rule add "+marked, "ip rule del "+marked), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), nil},
+	}
+}
+
+// mixed makes the fresh node a Mixed one, as the fence label on it would: the VPC CNI comes, and makes a pod. It is named, and
+// when the label goes nobody puts it back, because such a node is to be replaced and not to be served.
+func (s *scene) mixed(t *testing.T, host lab.Host) {
+	t.Helper()
+	// Cilium is exclusive here and sets aside what aws-node writes. A pod of the VPC CNI's is one of the moment before.
+	cilium, aws := aside(ciliumFile), renamed(netd+"/"+awsFile+".cilium_bak", netd+"/"+awsFile)
+	do := func(t *testing.T, hands ...hand) { t.Helper(); s.must(t, inOrder(hands...)(t.Context(), s, host)) }
+	says := func(t *testing.T, all ...said) {
+		t.Helper()
+		answer, err := s.answer(t.Context(), host.Name, v1alpha1.RoleOverlay)
+		s.must(t, err)
+		want := well(v1alpha1.RoleOverlay)
+		for _, x := range all {
+			want[x.check] = x
+		}
+		if wrong := differs(want, answer); wrong != "" || answer.Role != v1alpha1.RoleMixed {
+			t.Errorf("role %s, want Mixed; %s", answer.Role, wrong)
+		}
+	}
+	behind := warns(v1alpha1.CheckConflist, v1alpha1.ConflistSetAside)
+	t.Run("Overlay/aws-node runs here", func(t *testing.T) {
+		do(t, fenceLabel(true), awsNode(true))
+		says(t, fails(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRunning), behind)
+	})
+	t.Run("Overlay/a pod has an address of the VPC", func(t *testing.T) {
+		do(t, signal("STOP"), cilium.plant, aws.plant, newPod("vpc"), wantAddress("vpc", false, ""), aws.cure, cilium.cure, signal("CONT"), lives)
+		says(t, fails(v1alpha1.CheckPodAddresses, v1alpha1.PodOutsideOverlay), fails(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRunning), behind)
+	})
+	t.Run("Mixed/the fence label is lost and stays so", func(t *testing.T) {
+		do(t, fenceLabel(false), awsNode(false))
+		says(t, fails(v1alpha1.CheckPodAddresses, v1alpha1.PodOutsideOverlay), fails(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), behind)
+		s.decidesAgain(t)
+		var n corev1.Node
+		s.must(t, s.env.Client.Get(t.Context(), client.ObjectKey{Name: host.Name}, &n))
+		if _, labelled := n.Labels[v1alpha1.FenceLabel]; labelled {
+			t.Error("a Mixed node was labelled again")
+		}
+		s.wantFence(t)
+	})
+	do(t, endPod("vpc"), forgetRules, conflist(awsFile+".cilium_bak", "").cure)
+	s.recovers(t, host, v1alpha1.RoleOverlay)
+}
+
+// forgetRules takes the VPC CNI's rules from a node: for marked packets, and to and from pods.
+func forgetRules(_ context.Context, _ *scene, host lab.Host) error {
+	return onLinks(host, func(h *netlink.Handle) error {
+		rules, err := h.RuleList(netlink.FAMILY_V4)
+		for _, r := range rules {
+			if slices.Contains([]int{512, 1024, 1536}, r.Priority) {
+				err = errors.Join(err, h.RuleDel(&r))
+			}
+		}
+		return err
+	})
+}
+
+// fenceLabel sets or takes away the fence label of a node, as somebody other than the coordinator.
+func fenceLabel(on bool) hand {
+	return func(ctx context.Context, s *scene, host lab.Host) error {
+		value := "null"
+		if on {
+			value = `"` + v1alpha1.FenceValue + `"`
+		}
+		body := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, v1alpha1.FenceLabel, value)
+		n := &corev1.Node{}
+		n.Name = host.Name
+		return s.env.Client.Patch(ctx, n, client.RawPatch(types.MergePatchType, []byte(body)))
+	}
+}
+
+// awsNode waits until the VPC CNI serves a node, which the conflist shows that Cilium has set aside, or until it is gone from there.
+func awsNode(on bool) hand {
+	return func(ctx context.Context, s *scene, host lab.Host) error {
+		return until(ctx, 30*time.Second, func() string {
+			var pods corev1.PodList
+			err := s.env.Client.List(ctx, &pods, client.InNamespace("kube-system"), client.MatchingLabels{"k8s-app": "aws-node"}, client.MatchingFields{"spec.nodeName": host.Name})
+			if err != nil {
+				return err.Error()
+			}
+			if _, err := os.Stat(inNode(host, netd+"/"+awsFile+".cilium_bak")); (on && err != nil) || on != (len(pods.Items) > 0) {
+				return fmt.Sprintf("%d pods of aws-node on %s, its conflist: %v", len(pods.Items), host.Name, err)
+			}
+			return ""
+		})
+	}
+}
