@@ -31,7 +31,7 @@ import (
 func ownerFaults() []fault {
 	const c = v1alpha1.CheckCiliumAlive
 	return []fault{
-		{"Cilium's agent stopped hours ago", whileStopped(trouble{inOrder(), inOrder()}), fails(c, v1alpha1.CiliumStopped), nil},
+		{"Cilium's agent stopped hours ago", trouble{inOrder(signal("STOP"), stampHoursAgo), signal("CONT")}, fails(c, v1alpha1.CiliumStopped), nil},
 		{
 			"Cilium's agent ends whenever it starts", trouble{inOrder(loseConfiguration, signal("KILL"), outlastLiveness), restartCilium}, fails(c, v1alpha1.CiliumStopped),
 			// Its health endpoint goes with it, and an old node has no other in the overlay.

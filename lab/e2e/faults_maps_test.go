@@ -25,16 +25,17 @@ import (
 const globals = "/sys/fs/bpf/tc/globals"
 
 // Layouts (Cilium bpf/lib/eps.h, 1.18). Key of cilium_ipcache_v2: prefix length of 32 static bits and the address's, cluster id,
-// padding, family, address; of cilium_lxc: address, family. A remote_endpoint_info has the tunnel's endpoint at 4, an
-// endpoint_info the interface's index at 0, its flags at 8 and the MAC of the host's end at 24.
+// padding, family, address; of cilium_lxc: address, family. A remote_endpoint_info has the tunnel's endpoint at 4 and its flags
+// at 23, an endpoint_info the interface's index at 0, its flags at 8 and the MAC of the host's end at 24.
 const (
 	staticBits = 32
 	familyIPv4 = 1
 
-	tunnelOffset  = 4
-	ifindexOffset = 0
-	flagsOffset   = 8
-	nodeMACOffset = 24
+	tunnelOffset     = 4
+	tunnelFlagOffset = 23
+	ifindexOffset    = 0
+	flagsOffset      = 8
+	nodeMACOffset    = 24
 )
 
 func ipcacheKey(cidr netip.Prefix) []byte {
@@ -150,7 +151,7 @@ func nothing([]byte) []byte { return nil }
 
 // peerEntry changes the entry of the first peer's pod CIDR, or takes it away; value is changed in place.
 func peerEntry(to func(value []byte, others []peer)) trouble {
-	return entries(ciliummap.IPCachePin, func(ctx context.Context, s *scene, host lab.Host) (change, error) {
+	x := entries(ciliummap.IPCachePin, func(ctx context.Context, s *scene, host lab.Host) (change, error) {
 		peers, err := s.peersOf(ctx, host.Name)
 		if err != nil {
 			return nil, err
@@ -163,8 +164,23 @@ func peerEntry(to func(value []byte, others []peer)) trouble {
 			return value
 		}), nil
 	})
+	return trouble{x.plant, rememberPeer}
 }
 
+// rememberPeer writes the entry of the first peer's pod CIDR as Cilium does: identity world, the tunnel's endpoint, and the flag
+// that there is one.
+func rememberPeer(ctx context.Context, s *scene, host lab.Host) error {
+	peers, err := s.peersOf(ctx, host.Name)
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 24)
+	value[0], value[tunnelFlagOffset] = ciliummap.IdentityWorld, byte(ciliummap.RemoteHasTunnel)
+	toAnother(value, peers)
+	return onMap(host, ciliummap.IPCachePin, func(m *ebpf.Map) error { return m.Put(ipcacheKey(peers[0].cidr), value) })
+}
+
+// toAnother makes the first of some nodes the tunnel's endpoint.
 func toAnother(value []byte, others []peer) { copy(value[tunnelOffset:], others[0].ip.AsSlice()) }
 
 func healthToAnother(ctx context.Context, s *scene, host lab.Host) (change, error) {

@@ -45,7 +45,8 @@ type fault struct {
 	follows []said
 }
 
-// faults are those that a roll must not survive unnoticed. None of them shows in a pod's readiness.
+// faults are those that a roll must not survive unnoticed. None of them shows in a pod's readiness. They keep nothing between plant
+// and cure: what one list planted, another may cure.
 func faults() []fault {
 	return []fault{
 		{"a stranger's conflist sorts first", conflist("00-stranger.conflist", strangerConf), fails(v1alpha1.CheckConflist, v1alpha1.ConflistForeignFirst), nil},
