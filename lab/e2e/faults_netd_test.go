@@ -29,6 +29,7 @@ func netdFaults() []fault {
 	const c = v1alpha1.CheckConflist
 	return []fault{
 		{"Cilium's conflist, of a time without the fence, wins", conflist(ciliumFile, ciliumConf), fails(c, v1alpha1.ConflistWrongCNI), nil},
+		{"the first conflist is broken", conflist("01-broken.conflist", `{"cniVersion":"0.4.0","name":`), fails(c, v1alpha1.ConflistBroken), nil},
 		{"a stranger's conflist lies behind", conflist("99-stranger.conflist", strangerConf), warns(c, v1alpha1.ConflistLeftovers), nil},
 		{"Cilium has set a conflist aside", conflist(awsFile+".cilium_bak", awsConf), warns(c, v1alpha1.ConflistSetAside), nil},
 		{"net.d is empty", aside(awsFile), fails(c, v1alpha1.ConflistNone), nil},

@@ -45,12 +45,15 @@ type fault struct {
 	follows []said
 }
 
-// faults are those that a roll must not survive unnoticed. None of them shows in a pod's readiness. They keep nothing between plant
+// faults are those that a roll must not survive unnoticed. None of them shows in a pod's or in the node's readiness. They keep nothing between plant
 // and cure: what one list planted, another may cure.
 func faults() []fault {
 	return []fault{
 		{"a stranger's conflist sorts first", conflist("00-stranger.conflist", strangerConf), fails(v1alpha1.CheckConflist, v1alpha1.ConflistForeignFirst), nil},
-		{"the first conflist is broken", conflist("01-broken.conflist", `{"cniVersion":"0.4.0","name":`), fails(v1alpha1.CheckConflist, v1alpha1.ConflistBroken), nil},
+		{
+			"cilium_vxlan has a larger MTU than the NIC", commands("ip link set cilium_vxlan mtu 9101", "ip link set cilium_vxlan mtu 9001"),
+			fails(v1alpha1.CheckTunnelDevice, v1alpha1.TunnelWrongMTU), []said{fails(v1alpha1.CheckMTU, v1alpha1.MTUNoRoom)},
+		},
 		{"cilium_vxlan is down", commands("ip link set cilium_vxlan down", "ip link set cilium_vxlan up"), fails(v1alpha1.CheckTunnelDevice, v1alpha1.TunnelDown), nil},
 		{"a peer is missing from the map", peerEntry(nil), fails(v1alpha1.CheckOverlayMaps, v1alpha1.PeerMissing), nil},
 	}
