@@ -63,6 +63,7 @@ func faults() []fault {
 // nodes suffer: an old one, and one that joined behind the fence.
 func TestFaultsAreNamed(t *testing.T) {
 	s := standing(t)
+	s.harms(t)
 	old := s.hosts(t)[0]
 	fresh := s.join(t)
 

@@ -31,6 +31,7 @@ import (
 // time FenceIntact says False and why, every node waits for that instead of for its slot, and the part is put back.
 func TestAFenceThatSomebodyRevertsIsMended(t *testing.T) {
 	s := standing(t)
+	s.harms(t)
 	old := s.hosts(t)[0]
 	s.rollBehindAWindow(t)
 	config := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"defaults":{"custom-cni-conf":"true"}}}`))

@@ -30,6 +30,14 @@ import (
 type scene struct {
 	env *stage.Env
 	err error
+	// harmed is when tests last did to the cluster what the laws forbid, to see it named.
+	harmed time.Time
+}
+
+// harms says that a test does to the cluster what the laws forbid.
+func (s *scene) harms(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() { s.harmed = time.Now() })
 }
 
 // the is set once by TestMain; tests get it from standing.
