@@ -161,6 +161,10 @@ func (s *scene) cutover(t *testing.T) *v1alpha1.Cutover {
 	return &c
 }
 
+// answerWithin is how long an agent may take, and as long is its answer worth something: a question of ours must not count as one
+// that a grant in a later roll was given for.
+const answerWithin = 20 * time.Second
+
 // answer puts the question that comes before a drain, or after a join, to a node's agent, as the coordinator would, and returns
 // its answer.
 func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1alpha1.NodeCutoverStatus, error) {
@@ -171,7 +175,7 @@ func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1
 	before := nc.DeepCopy()
 	nc.Spec.Challenge = &v1alpha1.Challenge{
 		ID: "e2e-" + rand.String(8), NodeUID: nc.Spec.NodeUID, Role: role, Purpose: v1alpha1.PurposeDrain,
-		ExpiresAt: metav1.NewMicroTime(time.Now().Add(time.Minute)), RequiredChecks: check.Names(),
+		ExpiresAt: metav1.NewMicroTime(time.Now().Add(answerWithin)), RequiredChecks: check.Names(),
 	}
 	if role == v1alpha1.RoleOverlay {
 		nc.Spec.Challenge.Purpose = v1alpha1.PurposeValidate
@@ -182,7 +186,7 @@ func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1
 		return nc.Status, err
 	}
 	id := nc.Spec.Challenge.ID
-	err := until(ctx, 20*time.Second, func() string {
+	err := until(ctx, answerWithin, func() string {
 		if err := s.env.Client.Get(ctx, client.ObjectKey{Name: node}, &nc); err != nil {
 			return err.Error()
 		}
