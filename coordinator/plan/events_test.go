@@ -278,7 +278,6 @@ func (s *simulation) doMachine(m *machine, e event) bool {
 			s.say("an autoscaler removes %s", m.Name)
 		}
 	case aReboot:
-		m.boots++
 		m.BootID += "'"
 		m.Ready = false
 		m.version++

@@ -118,11 +118,12 @@ func (d *decider) begun(name v1alpha1.Phase) bool {
 
 // phase begins, carries on or ends the present phase; at most one of these a Decision.
 func (d *decider) phase() state {
+	rows := phases()
 	i := phaseIndex(d.status.Phase)
-	if i == len(phases()) {
+	if i == len(rows) {
 		return state{done: true, reason: v1alpha1.CutoverComplete, message: "every phase is done"}
 	}
-	p := phases()[i]
+	p := rows[i]
 	if p.Name == v1alpha1.PhaseRemoveLegacy && d.w.Legacy.Found && len(d.candidates()) > 0 {
 		return d.rollAgain()
 	}
@@ -140,8 +141,8 @@ func (d *decider) phase() state {
 	}
 	d.record(p.Name).FinishedAt = metav1.NewTime(d.w.Now)
 	d.status.Phase = v1alpha1.PhaseDone
-	if i+1 < len(phases()) {
-		d.status.Phase = phases()[i+1].Name
+	if i+1 < len(rows) {
+		d.status.Phase = rows[i+1].Name
 	}
 	d.note("", false, v1alpha1.Progressing, "End", "phase %s is done", p.Name)
 	return going(v1alpha1.Progressing, "phase %s is done", p.Name)

@@ -71,12 +71,10 @@ type machine struct {
 	unlabelled bool          // somebody took the fence label away
 	volume     bool          // a volume is attached
 	surged     bool          // one more node was made for it
-	released   bool          // a person gave its slot back
 	health     health
 	pods       []podOn
 	born       int // the tick in which it joined
 	roleSince  int // the tick in which it got its role
-	boots      int
 	// held is an answer that the agent has prepared and not sent.
 	held *look
 	// last is the last answer that was published; validated is when one last passed as a replacement's.
