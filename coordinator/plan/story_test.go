@@ -44,11 +44,27 @@ func (s *simulation) narrate(c *coordinator, r *request) {
 	s.say("%s: %s", s.speaker(c), r)
 }
 
+// String says what a schedule begins with.
+func (u setup) String() string {
+	r := u.spec().Rollout
+	text := fmt.Sprintf("%d nodes in %d zones, maxConcurrent %d, maxUnavailable %d, failureBudget %d, soak %s, deregistrationDelay %s",
+		u[setNodes], u[setZones]+1, r.MaxConcurrent, r.MaxUnavailable, r.FailureBudget, r.Soak.Duration, r.Drain.DeregistrationDelay.Duration)
+	for _, option := range []struct {
+		number int
+		word   string
+	}{{setMoved, "some moved before"}, {setPerZone, "one slot a zone"}, {setCanary, "a canary"}, {setSurge, "surge"}, {setShared, "install mode Shared"}} {
+		if u[option.number] > 0 {
+			text += ", " + option.word
+		}
+	}
+	return text
+}
+
 // tell plays a schedule once more and returns its story, a line for each thing that happened, and how to see it again.
 func tell(x schedule, b bug) string {
 	s := newSimulation(x.setup, b, gallery{})
 	s.telling = true
-	s.say("%d nodes; %+v", x.setup[setNodes], x.setup)
+	s.say("%s", x.setup)
 	broken := s.play(x.events)
 	if len(s.story) > storyLines {
 		s.story = append([]string{fmt.Sprintf("(%d lines left out)", len(s.story)-storyLines)}, s.story[len(s.story)-storyLines:]...)
