@@ -127,9 +127,9 @@ func (s *simulation) judgeArrival(r *request) {
 	case FenceDaemonSet, DeleteLegacy:
 		_, deleting := a.(DeleteLegacy)
 		for _, m := range s.machines {
-			// Binding takes nothing from a node where the VPC CNI does not run now: it comes back with the label, as soon as the
-			// agent there has said that the node is Legacy.
-			legacy := m.roleSince <= r.photo && m.born <= r.photo && !m.Deleting && (m.role == v1alpha1.RoleLegacy && deleting || m.role != v1alpha1.RoleOverlay && m.LegacyPod)
+			// Binding takes nothing from a node where the VPC CNI did not run when the world was photographed: there it comes back
+			// with the label, as soon as the agent has said that the node is Legacy.
+			legacy := m.roleSince <= r.photo && m.born <= r.photo && !m.Deleting && (m.role == v1alpha1.RoleLegacy && deleting || m.role != v1alpha1.RoleOverlay && m.LegacyPod && m.podSince <= r.photo)
 			if legacy && s.legacy.Found && (deleting || !m.FenceLabel && !m.unlabelled) {
 				s.violate(one, "%s takes the VPC CNI from %s node %s", a, m.role, m.Name)
 			}

@@ -31,7 +31,11 @@ func (s *simulation) live() {
 // daemonSets are their controller: a pod of the VPC CNI on every node that the selector allows, one of Cilium's on every node.
 func (s *simulation) daemonSets() {
 	for _, m := range s.machines {
+		had := m.LegacyPod
 		m.LegacyPod = s.legacy.Found && (!s.legacy.Fenced || m.FenceLabel)
+		if m.LegacyPod && !had {
+			m.podSince = s.tick
+		}
 		if m.LegacyPod && m.role == v1alpha1.RoleUnknown {
 			m.role, m.roleSince = v1alpha1.RoleLegacy, s.tick
 		}

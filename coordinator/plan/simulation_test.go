@@ -75,6 +75,7 @@ type machine struct {
 	pods       []podOn
 	born       int // the tick in which it joined
 	roleSince  int // the tick in which it got its role
+	podSince   int // the tick in which it got its pod of the VPC CNI
 	// held is an answer that the agent has prepared and not sent.
 	held *look
 	// last is the last answer that was published; validated is when one last passed as a replacement's.
