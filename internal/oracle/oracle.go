@@ -231,7 +231,16 @@ func (o *Oracle) seeNode(e *Event) {
 	if before != nil && before.version > version(&object) {
 		return
 	}
-	now := &node{uid: object.UID, version: version(&object), cordoned: object.Spec.Unschedulable}
+	now := state(&object, before, e.Answered.Time)
+	o.nodes[object.Name] = now
+	if o.acts(e) && before != nil {
+		o.judgeCordon(e, before, now)
+	}
+}
+
+// state is what a Node shows at a time, after before.
+func state(object *corev1.Node, before *node, at time.Time) *node {
+	now := &node{uid: object.UID, version: version(object), cordoned: object.Spec.Unschedulable}
 	if value, ok := object.Annotations[v1alpha1.AnnotationCordon]; ok {
 		var r cordonRecord
 		if json.Unmarshal([]byte(value), &r) == nil {
@@ -243,15 +252,12 @@ func (o *Oracle) seeNode(e *Event) {
 	}
 	now.wasReady = now.ready || before != nil && before.wasReady
 	if now.cordoned || now.wasReady && !now.ready {
-		now.outSince = e.Answered.Time
+		now.outSince = at
 		if before != nil && !before.outSince.IsZero() {
 			now.outSince = before.outSince
 		}
 	}
-	o.nodes[object.Name] = now
-	if o.acts(e) && before != nil {
-		o.judgeCordon(e, before, now)
-	}
+	return now
 }
 
 func (o *Oracle) nodeGone(name string) {
