@@ -294,8 +294,13 @@ func (s *simulation) act(c *coordinator) {
 	}
 	r := c.prepared
 	c.prepared = nil
+	e, evicts := a.(Evict)
+	if evicts && !s.clock(c).Before(e.Until) {
+		s.nextAction(c)
+		return
+	}
 	s.send(c, r)
-	if e, ok := a.(Evict); ok && c.pod+1 < len(e.Pods) {
+	if evicts && c.pod+1 < len(e.Pods) {
 		c.pod++
 		return
 	}

@@ -159,6 +159,12 @@ func (s *simulation) answered(c *coordinator, m *machine, after int) string {
 	return ""
 }
 
+// allowsDrain says whether the last answer that was published for a node is its own, to a question before a drain, and passes.
+func (s *simulation) allowsDrain(m *machine) bool {
+	ch := m.last.ask.challenge
+	return ch != nil && ch.Purpose == v1alpha1.PurposeDrain && ch.NodeUID == m.UID && m.last.uid == m.UID && s.passes(m.last, &s.cutover.Spec, time.Time{})
+}
+
 // passes says whether what an agent saw allows what it was asked about. Without a time, waivers do not end.
 func (s *simulation) passes(l look, spec *v1alpha1.CutoverSpec, now time.Time) bool {
 	h := l.health

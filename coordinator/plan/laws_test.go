@@ -75,6 +75,10 @@ func (s *simulation) judgeSending(r *request) {
 		if !s.in(a.Slot, v1alpha1.StepDrain) {
 			s.violate(law, "a pod of %s is evicted without a slot in Drain", a.Node)
 		}
+		// A spec that asks for less by now may let an answer pass that did not when it was given.
+		if m := s.byUID(a.Slot); m != nil && !s.now.Before(m.safeUntil) && !(s.allowsDrain(m) && s.now.Sub(m.last.ask.at) <= answerLasts) {
+			s.violate("nothing moves on Unknown", "a pod of %s is evicted, and no passing answer of it lasts until now", m.Name)
+		}
 		for _, m := range s.machines {
 			for _, p := range m.pods {
 				if p.UID == r.pod.UID && m.UID != a.Slot {

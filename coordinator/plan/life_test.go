@@ -152,6 +152,9 @@ func (s *simulation) publish(m *machine, l look) bool {
 	if l.ask.challenge != nil && l.ask.challenge.Purpose == v1alpha1.PurposeValidate && l.uid == m.UID && s.passes(l, &s.cutover.Spec, time.Time{}) {
 		m.validated = s.tick
 	}
+	if s.allowsDrain(m) {
+		m.safeUntil = l.ask.at.Add(answerLasts)
+	}
 	return true
 }
 

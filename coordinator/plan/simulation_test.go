@@ -78,9 +78,11 @@ type machine struct {
 	podSince   int // the tick in which it got its pod of the VPC CNI
 	// held is an answer that the agent has prepared and not sent.
 	held *look
-	// last is the last answer that was published; validated is when one last passed as a replacement's.
+	// last is the last answer that was published; validated is when one last passed as a replacement's, and safeUntil is how
+	// long one may be used that passed before a drain.
 	last      look
 	validated int
+	safeUntil time.Time
 }
 
 type podOn struct {
