@@ -20,9 +20,12 @@ import (
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
-// moveTimeout ends every action inside the renew deadline of the lease (10 s), so that a coordinator that has lost its
-// lease without knowing does nothing any more when another one begins.
+// moveTimeout ends every action before another coordinator can lead: none is begun later than RenewDeadline after the lease
+// was renewed.
 const moveTimeout = 5 * time.Second
+
+// errNotLeading is returned for a ledger that was not written because another coordinator may lead by now.
+var errNotLeading = errors.New("not certain to lead any more")
 
 // errStale is returned for an action whose slot is no longer what it was when the world was read.
 var errStale = errors.New("the slot has moved on")
@@ -42,6 +45,8 @@ type mover struct {
 	// self is the name of this coordinator's pod.
 	self string
 	now  func() time.Time
+	// leads says whether nobody else can lead before an action that begins now has ended.
+	leads func() bool
 }
 
 // refusals are what the API server said no to, by slot; the empty UID stands for what belongs to no slot.
@@ -68,6 +73,9 @@ func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Ac
 	// pod's deletion blocks that budget for two minutes (DeletionTimeout of Kubernetes' pkg/controller/disruption).
 	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
 	defer cancel()
+	if !m.leads() {
+		return nil // whoever leads derives it too
+	}
 	if err := m.checkLedger(whole, w, slot, a); err != nil {
 		return refusal(a, err)
 	}

@@ -38,6 +38,9 @@ var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 func atNoon() time.Time { return noon }
 
+// always is a lease that is never lost.
+func always() bool { return true }
+
 func pods(names ...string) plan.Evict {
 	e := plan.Evict{Until: noon.Add(time.Minute)}
 	for _, n := range names {
@@ -95,7 +98,7 @@ func TestACordonIsNotUndoneWhileItsSlotIsInTheLedger(t *testing.T) {
 			n.Spec.Unschedulable, n.Annotations = true, map[string]string{v1alpha1.AnnotationCordon: `{"slot":"uid-1"}`}
 			kube := fake.NewClientset(n)
 			ledger := &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}, Status: v1alpha1.CutoverStatus{Slots: tt.slots}}
-			m := mover{kube: kube, live: reader(t, nil, ledger)}
+			m := mover{kube: kube, live: reader(t, nil, ledger), leads: always}
 			if refused := m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, []plan.Action{plan.Uncordon{Slot: "uid-1", Node: "n1"}}); len(refused) > 0 {
 				t.Errorf("refused: %v", refused)
 			}
@@ -133,7 +136,7 @@ func TestALostLabelIsNotPutBackOnANodeThatHasRestarted(t *testing.T) {
 				Nodes:   []plan.Node{{Name: "n1", UID: "uid-1", BootID: "boot-1"}},
 				Cutover: &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Legacy: v1alpha1.Legacy{FenceLabel: v1alpha1.FenceLabel}}},
 			}
-			mover{kube: kube}.run(t.Context(), w, []plan.Action{plan.SetFenceLabel{Node: "n1", UID: "uid-1", On: true}})
+			mover{kube: kube, leads: always}.run(t.Context(), w, []plan.Action{plan.SetFenceLabel{Node: "n1", UID: "uid-1", On: true}})
 			got, err := kube.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
@@ -151,7 +154,7 @@ func TestACordonThatItsOwnerTookBackIsOurs(t *testing.T) {
 	n := node("n1", "uid-1")
 	n.Spec.Unschedulable = true
 	kube := fake.NewClientset(n)
-	m := mover{kube: kube, live: reader(t, nil, &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}})}
+	m := mover{kube: kube, live: reader(t, nil, &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}}), leads: always}
 	if err := m.cordon(t.Context(), plan.Cordon{Slot: "uid-1", Node: "n1"}); err != nil {
 		t.Fatal(err)
 	}

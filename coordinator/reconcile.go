@@ -118,6 +118,9 @@ func (r *Reconciler) write(ctx context.Context, w *plan.World, d plan.Decision) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
+	if !r.move.leads() {
+		return false, fmt.Errorf("writing the ledger: %w", errNotLeading)
+	}
 	next := w.Cutover.DeepCopy()
 	next.Status = d.Status
 	if err := r.client.Status().Update(ctx, next); err != nil {

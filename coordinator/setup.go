@@ -34,6 +34,9 @@ type Options struct {
 	Holder string
 	// OwnNode is the name of the node on which it runs; empty if it runs on none.
 	OwnNode string
+	// Leads says whether nobody else can lead before an action that begins now has ended (Lease.Certain); nil for a coordinator
+	// that is the only one.
+	Leads func() bool
 	// Registry receives the metrics; nil for the manager's own.
 	Registry prometheus.Registerer
 	// DryRun receives every action that would be taken; nil for the real thing.
@@ -49,6 +52,9 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Registry == nil {
 		o.Registry = ctrlmetrics.Registry
 	}
+	if o.Leads == nil {
+		o.Leads = func() bool { return true }
+	}
 	m := newMetrics()
 	if err := o.Registry.Register(m); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -58,7 +64,10 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
 			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now,
 		},
-		move:    mover{client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder, now: time.Now},
+		move: mover{
+			client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder,
+			now: time.Now, leads: o.Leads,
+		},
 		client:  mgr.GetClient(),
 		tell:    teller{recorder: mgr.GetEventRecorder("cutover-coordinator")},
 		metrics: m,

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
@@ -96,11 +95,19 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("finding a cluster: run in one, or set KUBECONFIG: %w", err)
 	}
 	config.QPS, config.Burst = 50, 100
-	mgr, err := ctrl.NewManager(config, managerOptions(o))
+	setup := coordinator.Options{Holder: o.name, OwnNode: o.node}
+	manage := managerOptions(o)
+	if manage.LeaderElection {
+		lease, err := coordinator.NewLease(config, manage.Scheme, o.leaseIn, o.name)
+		if err != nil {
+			return err
+		}
+		manage.LeaderElectionResourceLockInterface, setup.Leads = lease, lease.Certain
+	}
+	mgr, err := ctrl.NewManager(config, manage)
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	setup := coordinator.Options{Holder: o.name, OwnNode: o.node}
 	if o.dryRun {
 		setup.DryRun = stdout
 	}
@@ -113,9 +120,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	return mgr.Start(ctrl.SetupSignalHandler())
 }
 
-// managerOptions bounds what is cached (of pods and DaemonSets, the CNI namespace's only) and how leadership is held:
-// every action ends within 5 s, so it ends before the renew deadline of 10 s does, and a lease that is lost is taken over
-// after 15 s at the earliest.
+// managerOptions bounds what is cached (of pods and DaemonSets, the CNI namespace's only) and how leadership is held.
 func managerOptions(o options) ctrl.Options {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
@@ -123,15 +128,13 @@ func managerOptions(o options) ctrl.Options {
 			panic(err) // only possible if two of these packages define the same kind differently
 		}
 	}
-	lease, renew, retry := 15*time.Second, 10*time.Second, 2*time.Second
+	lease, renew, retry := coordinator.LeaseDuration, coordinator.RenewDeadline, coordinator.RetryPeriod
 	inCNI := cache.ByObject{Namespaces: map[string]cache.Config{o.cniNamespace: {}}}
 	return ctrl.Options{
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress:        o.probes,
 		LeaderElection:                o.elect && !o.dryRun,
-		LeaderElectionID:              "cutover-coordinator",
-		LeaderElectionNamespace:       o.leaseIn,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
