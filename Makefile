@@ -69,6 +69,12 @@ bench: ## Run the benchmarks
 schedules: ## Play a million interleavings of coordinators, crashes and clusters (SCHEDULES=1000000, SEED=0)
 	go test -run '^$$' -bench Schedules -benchtime $(or $(SCHEDULES),1000000)x -timeout 1h ./coordinator/plan -seed $(or $(SEED),0)
 
+.PHONY: crash
+crash: ## Kill the coordinator before and after every write of a roll (FROM=1 TO=last)
+	tools/install helm
+	CGO_ENABLED=0 go test -trimpath -count=1 -vet=off -timeout 3h -v ./cmd/cutover-coordinator \
+		-run 'AtOneWrite$(if $(FROM)$(TO),,|APIServer)' -args -crash.from=$(or $(FROM),1) -crash.to=$(or $(TO),0)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for a minute (FUZZTIME=1m)
 	tools/fuzz $(or $(FUZZTIME),1m)

@@ -1,0 +1,124 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cni-cutover/cni-cutover/coordinator"
+	"github.com/cni-cutover/cni-cutover/internal/fleet"
+	"github.com/cni-cutover/cni-cutover/internal/meddler"
+	"github.com/cni-cutover/cni-cutover/internal/program"
+)
+
+// gate is a channel that is closed by open, or by the end of the test, and may be opened many times.
+func gate(t *testing.T) (closed <-chan struct{}, open func()) {
+	c := make(chan struct{})
+	open = sync.OnceFunc(func() { close(c) })
+	t.Cleanup(open)
+	return c, open
+}
+
+// await waits until a channel is closed, or fails the test with what is missing.
+func await(t *testing.T, closed <-chan struct{}, within time.Duration, missing string) {
+	t.Helper()
+	select {
+	case <-closed:
+	case <-time.After(within):
+		t.Fatalf("after %s still: %s", within, missing)
+	}
+}
+
+// TestTwoCoordinatorsLead: the first is stopped with a write of its own on the way, the second leads and goes on, then the
+// write arrives and the first wakes and believes for up to 10 s that it leads as well. The limits hold for both together.
+func TestTwoCoordinatorsLead(t *testing.T) {
+	for name, at := range map[string]func(meddler.Request) bool{
+		"at the grant of a slot": func(q meddler.Request) bool {
+			return q.Resource == "nodes" && q.Subresource == "status" // SafeToDrain, which goes with a grant
+		},
+		"at an eviction": func(q meddler.Request) bool { return q.Subresource == "eviction" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoll(t)
+			first, second := r.proxy(), r.proxy()
+			stopped := make(chan struct{})
+			arrive, open := gate(t)
+			var a *program.Process
+			var once sync.Once
+			first.Meddle(func(q meddler.Request) (f meddler.Fate) {
+				if at(q) {
+					once.Do(func() {
+						f.Before = func() {
+							a.Stop()
+							close(stopped)
+							<-arrive
+						}
+					})
+				}
+				return f
+			})
+			a = r.run(first, "first")
+			await(t, stopped, time.Minute, "the first coordinator does not come so far")
+			r.freeLease()
+			r.run(second, "second")
+			fleet.Eventually(t, 30*time.Second, func() string {
+				if second.Writes() >= 5 {
+					return ""
+				}
+				return "the second coordinator does not go on"
+			})
+			open()
+			a.Continue()
+			r.ends(time.Minute)
+			r.oracle.judged(10, 2)
+			t.Logf("%d and %d writes", first.Writes(), second.Writes())
+		})
+	}
+}
+
+// TestALeaderThatSleptThroughItsLeaseDoesNothingMore: it is stopped in the middle of its actions, between one answer and the
+// next action, and another one leads when it wakes. It ends, and nothing of it reaches the API server.
+func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
+	r := newRoll(t)
+	first, second := r.proxy(), r.proxy()
+	stopped := make(chan struct{})
+	wake, open := gate(t)
+	var a *program.Process
+	var once sync.Once
+	first.Meddle(func(q meddler.Request) (f meddler.Fate) {
+		// The first of two labels: the second is due as soon as this is answered.
+		if q.Resource == "nodes" && q.Verb == "patch" {
+			once.Do(func() {
+				f.After = func() {
+					a.Stop()
+					close(stopped)
+					<-wake
+				}
+			})
+		}
+		return f
+	})
+	a = r.run(first, "first")
+	await(t, stopped, time.Minute, "the first coordinator does not come so far")
+	before := first.Writes()
+	slept := time.Now()
+	r.freeLease()
+	r.run(second, "second")
+	fleet.Eventually(t, 30*time.Second, func() string {
+		if second.Writes() > 0 && time.Since(slept) > coordinator.LeaseDuration {
+			return ""
+		}
+		return fmt.Sprintf("the lease of the first coordinator has not expired, or nobody leads: the second one has written %d times", second.Writes())
+	})
+	open()
+	a.Continue()
+	await(t, a.Ended, 15*time.Second, "the first coordinator runs, though it does not lead")
+	if more := first.Writes() - before; more != 0 {
+		t.Errorf("%d writes by a coordinator that no longer leads", more)
+	}
+	r.ends(time.Minute)
+}
