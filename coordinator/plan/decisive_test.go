@@ -77,31 +77,29 @@ func TestWhatKeepsASlotInItsStep(t *testing.T) {
 }
 
 // TestTheLastAnswersOfTheRollProveNothingAboutTheRemoval: the ledger cuts the fraction off the second in which RemoveLegacy
-// began, and an answer that was asked for in it, before that, looks as if it came after.
+// began, so by the clock a question of the roll that was asked within it looks as if it came after.
 func TestTheLastAnswersOfTheRollProveNothingAboutTheRemoval(t *testing.T) {
 	w, _ := slotWorld(v1alpha1.StepSoak)
 	w.Legacy, w.Nodes = Legacy{}, w.Nodes[:1]
 	w.Nodes[0].LegacyPod, w.Nodes[0].FenceLabel = false, false
-	second := w.Now.Truncate(time.Second)
+	begun := w.Now.Truncate(time.Second)
 	w.Cutover.Status.Slots, w.Cutover.Status.Phase = nil, v1alpha1.PhaseRemoveLegacy
-	w.Cutover.Status.Phases = []v1alpha1.PhaseRecord{{Phase: v1alpha1.PhaseFenceLegacy, StartedAt: metav1.NewTime(second)}, {Phase: v1alpha1.PhaseRemoveLegacy, StartedAt: metav1.NewTime(second)}}
-	validate := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay}
-	w.Now = second.Add(300 * time.Millisecond)
-	answerAs(w, w.Nodes[0].Name, validate)
+	w.Cutover.Status.Phases = []v1alpha1.PhaseRecord{{Phase: v1alpha1.PhaseFenceLegacy, StartedAt: metav1.NewTime(begun)}, {Phase: v1alpha1.PhaseRemoveLegacy, StartedAt: metav1.NewTime(begun)}}
+	w.Now = begun.Add(600 * time.Millisecond)
 	for _, tt := range []struct {
-		after time.Duration
+		after time.Time
 		asks  bool
-	}{{600 * time.Millisecond, false}, {1100 * time.Millisecond, true}} {
-		w.Now = second.Add(tt.after)
+		phase v1alpha1.Phase
+	}{
+		{begun.Add(300 * time.Millisecond), true, v1alpha1.PhaseRemoveLegacy}, // the end of the last soak
+		{begun, false, v1alpha1.PhaseFullEBPF},
+	} {
+		answerAs(w, w.Nodes[0].Name, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: tt.after})
 		d := Decide(w)
 		asks := slices.ContainsFunc(d.Actions, func(a Action) bool { _, ok := a.(Ask); return ok })
-		if d.Status.Phase != v1alpha1.PhaseRemoveLegacy || asks != tt.asks {
-			t.Errorf("%s after the second began: phase %s, asks %t, want RemoveLegacy and %t", tt.after, d.Status.Phase, asks, tt.asks)
+		if d.Status.Phase != tt.phase || asks != tt.asks {
+			t.Errorf("after an answer to a question of %s: phase %s, asks %t, want %s and %t", tt.after, d.Status.Phase, asks, tt.phase, tt.asks)
 		}
-	}
-	answerAs(w, w.Nodes[0].Name, validate)
-	if d := Decide(w); d.Status.Phase != v1alpha1.PhaseFullEBPF {
-		t.Errorf("phase %s after an answer to a question of the removal, want FullEBPF", d.Status.Phase)
 	}
 }
 

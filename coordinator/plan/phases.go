@@ -6,7 +6,6 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -251,13 +250,7 @@ func (d *decider) removeLegacy() state {
 
 // proveOverlay asks every agent once more, after the VPC CNI is gone. A node that joins meanwhile must prove itself too.
 func (d *decider) proveOverlay() state {
-	// The ledger keeps the whole seconds of a time: what was asked within this one may be the last question of the roll.
-	begun := d.record(v1alpha1.PhaseRemoveLegacy).StartedAt.Add(time.Second)
-	if d.w.Now.Before(begun) {
-		d.wakeAt(begun)
-		return going(v1alpha1.Unproven, "every agent is asked once more now that the VPC CNI is gone")
-	}
-	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: begun}
+	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: d.record(v1alpha1.PhaseRemoveLegacy).StartedAt.Time}
 	var unproven *answer
 	for i := range d.w.Nodes {
 		n := &d.w.Nodes[i]
