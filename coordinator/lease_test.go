@@ -46,9 +46,9 @@ func TestLeadershipIsCertainForAsLongAsNobodyElseCanLead(t *testing.T) {
 		under.takes = 3 * time.Second
 		_ = l.Update(t.Context(), mine)
 		want(true, "after a renewal")
-		time.Sleep(RenewDeadline - 3*time.Second - 1)
+		time.Sleep(RenewDeadline - 3*time.Second - time.Nanosecond)
 		want(true, "just before the deadline, counted from when the renewal was begun")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(false, "at the deadline")
 		under.err = errors.New("a conflict: somebody else has it")
 		_ = l.Update(t.Context(), mine)
