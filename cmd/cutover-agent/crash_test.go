@@ -200,10 +200,9 @@ func TestTheAgentIsKilledAtEveryWrite(t *testing.T) {
 // killAt starts an agent that is killed at its n-th write, and another one when it is; the returned function waits for that.
 func (h *host) killAt(n int, fate func(kill func()) meddler.Fate) (wait func()) {
 	h.t.Helper()
-	var a *program.Process
-	killed := make(chan struct{})
+	born, killed := make(chan *program.Process, 1), make(chan struct{})
 	kill := func() {
-		a.Kill()
+		(<-born).Kill()
 		close(killed)
 	}
 	h.proxy.Meddle(func(r meddler.Request) (f meddler.Fate) {
@@ -212,7 +211,7 @@ func (h *host) killAt(n int, fate func(kill func()) meddler.Fate) (wait func()) 
 		}
 		return f
 	})
-	a = h.start()
+	born <- h.start()
 	var next sync.WaitGroup
 	next.Go(func() {
 		select {
