@@ -47,13 +47,13 @@ func TestTwoCoordinatorsLead(t *testing.T) {
 			first, second := r.proxy(), r.proxy()
 			stopped := make(chan struct{})
 			arrive, open := gate(t)
-			var a *program.Process
+			born := make(chan *program.Process, 1)
 			var once sync.Once
 			first.Meddle(func(q meddler.Request) (f meddler.Fate) {
 				if at(q) {
 					once.Do(func() {
 						f.Before = func() {
-							a.Stop()
+							(<-born).Stop()
 							close(stopped)
 							<-arrive
 						}
@@ -61,7 +61,8 @@ func TestTwoCoordinatorsLead(t *testing.T) {
 				}
 				return f
 			})
-			a = r.run(first, "first")
+			a := r.run(first, "first")
+			born <- a
 			await(t, stopped, time.Minute, "the first coordinator does not come so far")
 			r.freeLease()
 			r.run(second, "second")
@@ -87,14 +88,14 @@ func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
 	first, second := r.proxy(), r.proxy()
 	stopped := make(chan struct{})
 	wake, open := gate(t)
-	var a *program.Process
+	born := make(chan *program.Process, 1)
 	var once sync.Once
 	first.Meddle(func(q meddler.Request) (f meddler.Fate) {
 		// The first of two labels: the second is due as soon as this is answered.
 		if q.Resource == "nodes" && q.Verb == "patch" {
 			once.Do(func() {
 				f.After = func() {
-					a.Stop()
+					(<-born).Stop()
 					close(stopped)
 					<-wake
 				}
@@ -102,7 +103,8 @@ func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
 		}
 		return f
 	})
-	a = r.run(first, "first")
+	a := r.run(first, "first")
+	born <- a
 	await(t, stopped, time.Minute, "the first coordinator does not come so far")
 	before := first.Writes()
 	slept := time.Now()

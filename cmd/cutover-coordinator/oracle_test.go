@@ -33,7 +33,6 @@ type oracle struct {
 	slots     []v1alpha1.Slot // of the last ledger that the API server took
 	ledgers   int
 	evictions int
-	uncordons int
 }
 
 // see is a meddler's witness.
@@ -150,9 +149,6 @@ func (o *oracle) node(ctx context.Context, r meddler.Request) {
 	if patch.Spec.Unschedulable == nil || *patch.Spec.Unschedulable {
 		return
 	}
-	o.mu.Lock()
-	o.uncordons++
-	o.mu.Unlock()
 	var n corev1.Node
 	if err := o.fleet.Client.Get(ctx, client.ObjectKey{Name: r.Name}, &n); err != nil {
 		return
@@ -189,6 +185,13 @@ func (o *oracle) legacy(ctx context.Context, r meddler.Request) {
 	} else if ds.Status.DesiredNumberScheduled < left {
 		o.t.Errorf("%s: the VPC CNI is wanted on %d of %d Legacy nodes", r, ds.Status.DesiredNumberScheduled, left)
 	}
+}
+
+// evicted is how many Evictions were posted.
+func (o *oracle) evicted() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.evictions
 }
 
 // judged fails the test if the oracle had nothing to judge: then it has proved nothing.
