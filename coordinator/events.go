@@ -21,10 +21,33 @@ import (
 // shows them; all others are on the Cutover.
 type teller struct {
 	recorder events.EventRecorder
+	// last is what was told last of a ledger that cannot be read or written, so that it is told once.
+	last string
+}
+
+func newTeller(r events.EventRecorder) *teller { return &teller{recorder: r} }
+
+// unread is the Cutover as far as an Event needs it, if it cannot be read.
+func unread() *v1alpha1.Cutover {
+	return &v1alpha1.Cutover{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "Cutover"},
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName},
+	}
+}
+
+// once tells of what no ledger can say, for it cannot be read or written.
+func (t *teller) once(ctx context.Context, c *v1alpha1.Cutover, r *refusal) {
+	if r.Message == t.last {
+		return
+	}
+	t.last = r.Message
+	log.FromContext(ctx).Info(r.Message, "reason", r.Reason)
+	t.recorder.Eventf(c, nil, corev1.EventTypeWarning, string(r.Reason), "Stop", "%s", r.Message)
 }
 
 // about tells of a Decision whose ledger is written.
-func (t teller) about(ctx context.Context, w *plan.World, d plan.Decision, refused refusals) {
+func (t *teller) about(ctx context.Context, w *plan.World, d plan.Decision, refused []refusal) {
+	t.last = ""
 	for _, n := range append(slices.Clone(d.Notes), changes(w.Cutover.Status, d.Status)...) {
 		n.Message = plan.Clip(n.Message) // the names in it may be anybody's
 		log.FromContext(ctx).Info(n.Message, "node", n.Node, "action", n.Action, "reason", n.Reason)
@@ -37,10 +60,9 @@ func (t teller) about(ctx context.Context, w *plan.World, d plan.Decision, refus
 	for _, a := range d.Actions {
 		log.FromContext(ctx).V(1).Info("did", "what", a.String())
 	}
-	if r, ok := refused[""]; ok {
-		t.recorder.Eventf(w.Cutover, nil, corev1.EventTypeWarning, string(r.Reason), "Write", "%s", plan.Clip(r.Message))
+	for _, r := range refused {
+		log.FromContext(ctx).Info("refused", "action", r.what, "slot", r.slot, "reason", r.Reason, "message", r.Message)
 	}
-	logRefusals(ctx, refused)
 }
 
 // regarding returns the Node of a name, as far as an Event needs it, or else the Cutover.
@@ -109,8 +131,12 @@ func alarming(r v1alpha1.Reason) bool {
 	}, r)
 }
 
-// notable picks the conditions that are told of; Ready and Reconciling only repeat them.
+// notable picks the conditions that are told of; Ready repeats them, and so does Reconciling, unless the cutover goes on
+// without something that it was refused.
 func notable(c metav1.Condition) bool {
+	if c.Type == v1alpha1.ConditionReconciling {
+		return c.Status == metav1.ConditionTrue && plan.IsRefusal(v1alpha1.Reason(c.Reason))
+	}
 	return c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionFenceIntact || c.Type == v1alpha1.ConditionBudgetExhausted
 }
 

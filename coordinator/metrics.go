@@ -22,8 +22,9 @@ type metrics struct {
 	steps    *prometheus.HistogramVec
 	held     *prometheus.CounterVec
 	finished *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 
-	safe, role, slot, waiting, phase, fence *prometheus.Desc
+	safe, role, slot, waiting, phase, fence, condition *prometheus.Desc
 }
 
 func newMetrics() *metrics {
@@ -41,6 +42,11 @@ func newMetrics() *metrics {
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cni_cutover_coordinator_slots_finished_total", Help: "How many slots have ended, by outcome.",
 		}, []string{"outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cni_cutover_coordinator_refusals_total", Help: "How often the API server refused what the coordinator asked for.",
+		}, []string{"action", "reason"}),
+		condition: desc("condition", "1 for a condition of the Cutover that is True, 0 for one that is False; absent while it is Unknown.", "type", "reason"),
+
 		safe:    desc("node_safe_to_drain", "1 if the node's last answer allows a drain and has not expired, 0 otherwise.", "node"),
 		role:    desc("nodes", "Selected nodes by the role that their hosts show.", "role"),
 		slot:    desc("slots", "Slots by step and by whether they are held.", "step", "held"),
@@ -52,12 +58,13 @@ func newMetrics() *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.safe, m.role, m.slot, m.waiting, m.phase, m.fence} {
+	for _, d := range []*prometheus.Desc{m.safe, m.role, m.slot, m.waiting, m.phase, m.fence, m.condition} {
 		ch <- d
 	}
 	m.steps.Describe(ch)
 	m.held.Describe(ch)
 	m.finished.Describe(ch)
+	m.refused.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -65,6 +72,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.steps.Collect(ch)
 	m.held.Collect(ch)
 	m.finished.Collect(ch)
+	m.refused.Collect(ch)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.status.Phase == "" {
@@ -105,6 +113,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.phase, number(p == m.status.Phase), string(p))
 	}
 	for _, cond := range m.status.Conditions {
+		if cond.Status != "Unknown" {
+			gauge(m.condition, number(cond.Status == "True"), cond.Type, cond.Reason)
+		}
 		if cond.Type == v1alpha1.ConditionFenceIntact && cond.Status != "Unknown" {
 			gauge(m.fence, number(cond.Status == "True"))
 		}
@@ -146,6 +157,9 @@ func (m *metrics) observe(w *plan.World, status v1alpha1.CutoverStatus) {
 		m.safety[n.Name] = plan.SafeToDrain(w, n)
 	}
 }
+
+// refuse counts a refusal.
+func (m *metrics) refuse(r refusal) { m.refused.WithLabelValues(r.what, string(r.Reason)).Inc() }
 
 // forget drops what is known of a Cutover that is gone.
 func (m *metrics) forget() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,23 +50,41 @@ type mover struct {
 	leads func() bool
 }
 
-// refusals are what the API server said no to, by slot; the empty UID stands for what belongs to no slot.
-type refusals map[types.UID]drain.Refusal
-
 // run carries out the Actions of a Decision, one after the other. One that fails does not keep the others from being
 // tried; the next reconcile derives it again.
-func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) refusals {
-	refused := refusals{}
+func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) []refusal {
+	var refused []refusal
 	for _, a := range actions {
-		slot := slotOf(a)
-		if r := m.try(ctx, w, slot, a); r != nil {
-			refused[slot] = *r
+		if r := m.try(ctx, w, slotOf(a), a); r != nil {
+			r.slot, r.what, r.idle = waiting(w, a), strings.TrimPrefix(fmt.Sprintf("%T", a), "plan."), idle(a)
+			refused = append(refused, *r)
 		}
 	}
 	return refused
 }
 
-func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) *drain.Refusal {
+// waiting is the slot that waits for an Action: its own, or that of the node that is asked.
+func waiting(w *plan.World, a plan.Action) types.UID {
+	if ask, ok := a.(plan.Ask); ok {
+		for _, s := range w.Cutover.Status.Slots {
+			if s.Node == ask.Node || s.Replacement == ask.Node {
+				return s.NodeUID
+			}
+		}
+	}
+	return slotOf(a)
+}
+
+// idle says whether nothing waits for an Action: it shows people something, or asks the scheduler a favour.
+func idle(a plan.Action) bool {
+	switch a.(type) {
+	case plan.SetSafe, plan.SetLeaving, plan.RemoveRelease:
+		return true
+	}
+	return false
+}
+
+func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) *refusal {
 	if ctx.Err() != nil {
 		return nil // told to stop: the next leader derives the action again
 	}
@@ -77,20 +96,20 @@ func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Ac
 		return nil // whoever leads derives it too
 	}
 	if err := m.checkLedger(whole, w, slot, a); err != nil {
-		return refusal(a, err)
+		return unlessStale(a, err)
 	}
 	if e, ok := a.(plan.Evict); ok {
 		return m.evict(ctx, whole, e)
 	}
-	return refusal(a, m.do(whole, w, a))
+	return unlessStale(a, m.do(whole, w, a))
 }
 
-// refusal words an error for people; a conflict or a stale slot is no news, the next look sorts it out.
-func refusal(a plan.Action, err error) *drain.Refusal {
+// unlessStale words an error for people; a conflict or a stale slot is no news, the next look sorts it out.
+func unlessStale(a plan.Action, err error) *refusal {
 	if err == nil || errors.Is(err, errStale) || apierrors.IsConflict(err) {
 		return nil
 	}
-	return &drain.Refusal{Reason: v1alpha1.WriteRefused, Message: fmt.Sprintf("trying to %s: %v", a, err)}
+	return refuse("trying to "+a.String(), err, v1alpha1.WriteRefused)
 }
 
 // slotOf returns the slot that an Action belongs to. Uncordon belongs to a slot that is no more.
@@ -152,8 +171,8 @@ func checkSlot(w *plan.World, now *v1alpha1.Cutover, slot types.UID) error {
 // evict posts an Eviction for every pod, until stop is done or the answer that allows it has expired, and returns the first
 // refusal. The coordinator's own pod goes
 // last and alone: evicted among the others it would leave them to the next leader.
-func (m mover) evict(stop, whole context.Context, e plan.Evict) *drain.Refusal {
-	var first *drain.Refusal
+func (m mover) evict(stop, whole context.Context, e plan.Evict) *refusal {
+	var first *refusal
 	for _, pod := range e.Pods {
 		if stop.Err() != nil || !m.now().Before(e.Until) {
 			break
@@ -161,8 +180,8 @@ func (m mover) evict(stop, whole context.Context, e plan.Evict) *drain.Refusal {
 		if pod.Name == m.self && len(e.Pods) > 1 {
 			continue
 		}
-		if r := drain.Evict(whole, m.kube, pod); r != nil && first == nil {
-			first = r
+		if err := drain.Evict(whole, m.kube, pod); err != nil && first == nil {
+			first = refuse("node "+e.Node, err, v1alpha1.EvictionRefused)
 		}
 	}
 	return first

@@ -5,8 +5,10 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
@@ -27,10 +28,11 @@ const retryAfter = 5 * time.Second
 
 // Reconciler drives the one Cutover of a cluster.
 type Reconciler struct {
+	sight   *Sight
 	gather  gatherer
 	move    mover
 	client  client.Client
-	tell    teller
+	tell    *teller
 	metrics *metrics
 	// dryRun receives every action instead of the cluster; nil outside of a dry run.
 	dryRun  io.Writer
@@ -45,32 +47,77 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 			r.metrics.forget()
 			return ctrl.Result{}, nil
 		}
-		return ctrl.Result{}, fmt.Errorf("reading Cutover %s: %w", v1alpha1.CutoverName, err)
+		err = fmt.Errorf("reading Cutover %s: %w", v1alpha1.CutoverName, err)
+		if lacksRight(err) {
+			r.tell.once(ctx, unread(), refuse("nothing moves", err, v1alpha1.PermissionMissing))
+		}
+		return ctrl.Result{}, err
 	}
 	if cutover.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
 	}
+	if err := r.sight.Blind(); err != nil {
+		return ctrl.Result{}, r.blind(ctx, &cutover, err)
+	}
 	w, d, err := r.decide(ctx, &cutover)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, r.blind(ctx, &cutover, err)
 	}
 	if r.dryRun != nil {
 		return r.after(d), r.print(d)
 	}
 	refused := r.move.run(ctx, w, d.Actions)
-	for i := range d.Status.Slots {
-		s := &d.Status.Slots[i]
-		if refusal, ok := refused[s.NodeUID]; ok && sameStep(w, s) {
-			s.Reason, s.Message = refusal.Reason, plan.Clip(refusal.Message)
-		}
-	}
-	written, err := r.write(ctx, w, d)
+	show(w, &d, refused)
+	written, err := r.publish(ctx, w, d, refused)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	return r.again(d, written && len(refused) == 0), nil
+}
+
+// publish writes the ledger and then tells of it.
+func (r *Reconciler) publish(ctx context.Context, w *plan.World, d plan.Decision, refused []refusal) (bool, error) {
+	written, err := r.write(ctx, w, d)
+	if err != nil {
+		if !apierrors.IsConflict(err) {
+			r.tell.once(ctx, w.Cutover, refuse("no slot moves", err, v1alpha1.WriteRefused))
+			r.metrics.refuse(refusal{what: "WriteLedger", Reason: v1alpha1.WriteRefused})
+		}
+		return false, err
+	}
 	r.metrics.observe(w, d.Status)
+	for _, x := range refused {
+		r.metrics.refuse(x)
+	}
 	r.tell.about(ctx, w, d, refused)
-	return r.again(d, written), nil
+	return written, nil
+}
+
+// show puts what was refused where people look: on the slot that waits for it, or else into the conditions.
+func show(w *plan.World, d *plan.Decision, refused []refusal) {
+	for _, r := range slices.Backward(refused) { // the first is nearest to the cause
+		i := slices.IndexFunc(d.Status.Slots, func(s v1alpha1.Slot) bool { return r.slot != "" && s.NodeUID == r.slot })
+		switch {
+		case i < 0 || r.idle:
+			plan.Refused(w, &d.Status, r.Reason, r.Message, !r.idle)
+		case sameStep(w, &d.Status.Slots[i]):
+			d.Status.Slots[i].Reason, d.Status.Slots[i].Message = r.Reason, r.Message
+		}
+	}
+}
+
+// blind says that the world could not be looked at, if that is for want of a right: nothing moves then, and what cannot be
+// seen is not taken for gone. Any other error is tried again.
+func (r *Reconciler) blind(ctx context.Context, cutover *v1alpha1.Cutover, err error) error {
+	if !lacksRight(err) || r.dryRun != nil {
+		return err
+	}
+	why := refuse("nothing moves", err, v1alpha1.PermissionMissing)
+	w := &plan.World{Now: r.gather.now(), Holder: r.gather.holder, Cutover: cutover}
+	why.what = "Read"
+	r.metrics.refuse(*why)
+	_, failed := r.publish(ctx, w, plan.Blind(w, why.Reason, why.Message), nil)
+	return errors.Join(err, failed)
 }
 
 // again says when to look again after a Decision was carried out.
@@ -160,13 +207,6 @@ func (r *Reconciler) print(d plan.Decision) error {
 	r.printed = b.String()
 	_, err := io.WriteString(r.dryRun, r.printed)
 	return err
-}
-
-// logRefusals logs what the API server refused, also where it belongs to no slot.
-func logRefusals(ctx context.Context, refused refusals) {
-	for slot, r := range refused {
-		log.FromContext(ctx).Info("write refused", "slot", slot, "reason", r.Reason, "message", r.Message)
-	}
 }
 
 // requestFor is the one request there is.

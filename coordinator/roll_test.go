@@ -65,6 +65,12 @@ func lead(t *testing.T, dryRun io.Writer) (stop func(), registry *prometheus.Reg
 	if err := coordinator.Setup(mgr, coordinator.Options{Holder: "test", Registry: registry, DryRun: dryRun}); err != nil {
 		t.Fatal(err)
 	}
+	return run(t, mgr), registry
+}
+
+// run runs a manager until the returned function is called, or the test ends.
+func run(t *testing.T, mgr ctrl.Manager) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
@@ -79,7 +85,7 @@ func lead(t *testing.T, dryRun io.Writer) (stop func(), registry *prometheus.Reg
 		}
 	}
 	t.Cleanup(stop)
-	return stop, registry
+	return stop
 }
 
 // newCutover is a Cutover with the times of a test.

@@ -15,9 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -39,6 +41,8 @@ type Options struct {
 	Leads func() bool
 	// Registry receives the metrics; nil for the manager's own.
 	Registry prometheus.Registerer
+	// Sight tells when the caches of the manager fail; nil for never.
+	Sight *Sight
 	// DryRun receives every action that would be taken; nil for the real thing.
 	DryRun io.Writer
 }
@@ -59,7 +63,13 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if err := o.Registry.Register(m); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
+	if o.Sight == nil {
+		o.Sight = &Sight{}
+	}
+	recorder := mgr.GetEventRecorder("cutover-coordinator")
+	o.Sight.tell = func(why *refusal) { newTeller(recorder).once(context.Background(), unread(), why) }
 	r := &Reconciler{
+		sight: o.Sight,
 		gather: gatherer{
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
 			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now,
@@ -69,7 +79,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			now: time.Now, leads: o.Leads,
 		},
 		client:  mgr.GetClient(),
-		tell:    teller{recorder: mgr.GetEventRecorder("cutover-coordinator")},
+		tell:    newTeller(recorder),
 		metrics: m,
 		dryRun:  o.DryRun,
 	}
@@ -78,6 +88,10 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	})
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("cutover").
+		WithOptions(controller.Options{
+			// Growing to the default of 16 minutes, the wait after an error would outlast its cause.
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, retryAfter),
+		}).
 		For(&v1alpha1.Cutover{}).
 		Watches(&v1alpha1.NodeCutover{}, one).
 		Watches(&corev1.Node{}, one, builder.WithPredicates(nodeChanges())).

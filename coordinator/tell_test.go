@@ -56,7 +56,7 @@ func TestPeopleHearOfAWaitOnceAndOfEveryChangeOfItsCause(t *testing.T) {
 func TestWhatPeopleAreToldIsPlain(t *testing.T) {
 	recorder := events.NewFakeRecorder(1)
 	note := plan.Note{Reason: v1alpha1.Evicting, Action: "Wait", Message: "pod \x1b[2J\x1b[31mx\x1b[0m\nWarning: all is well" + strings.Repeat(" long", 500)}
-	teller{recorder}.about(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, plan.Decision{Notes: []plan.Note{note}}, nil)
+	newTeller(recorder).about(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, plan.Decision{Notes: []plan.Note{note}}, nil)
 	told := <-recorder.Events
 	if strings.ContainsFunc(told, func(r rune) bool { return !unicode.IsPrint(r) }) || !strings.Contains(told, "all is well") || len(told) > 1024 {
 		t.Errorf("%d bytes: %q", len(told), told)

@@ -200,6 +200,10 @@ const (
 	EvictionBlocked Reason = "EvictionBlocked"
 	// EvictionRefused: the API server refuses an eviction for another reason.
 	EvictionRefused Reason = "EvictionRefused"
+	// BudgetsOverlap: more than one PodDisruptionBudget selects a pod, and the API server evicts no such pod.
+	BudgetsOverlap Reason = "BudgetsOverlap"
+	// PodStuck: a pod was told to go, should be gone by now, and is not.
+	PodStuck Reason = "PodStuck"
 	// DrainImpossible: pods that the drain options do not allow to be deleted are on the node.
 	DrainImpossible Reason = "DrainImpossible"
 	// VolumesAttached: volumes are still attached to the node.
@@ -222,6 +226,10 @@ const (
 	CordonChanged Reason = "CordonChanged"
 	// WriteRefused: the API server refused a write of ours.
 	WriteRefused Reason = "WriteRefused"
+	// PermissionMissing: the coordinator's account has no right to a read or a write that it needs.
+	PermissionMissing Reason = "PermissionMissing"
+	// AdmissionRefused: a webhook, an admission policy or a quota refused a write of ours.
+	AdmissionRefused Reason = "AdmissionRefused"
 )
 
 // Reasons of conditions of a Cutover.

@@ -14,13 +14,9 @@ import (
 	"os"
 
 	"github.com/go-logr/logr"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -95,8 +91,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("finding a cluster: run in one, or set KUBECONFIG: %w", err)
 	}
 	config.QPS, config.Burst = 50, 100
-	setup := coordinator.Options{Holder: o.name, OwnNode: o.node}
-	manage := managerOptions(o)
+	sight := &coordinator.Sight{}
+	setup := coordinator.Options{Holder: o.name, OwnNode: o.node, Sight: sight}
+	manage := managerOptions(o, sight)
 	if manage.LeaderElection {
 		lease, err := coordinator.NewLease(config, manage.Scheme, o.leaseIn, o.name)
 		if err != nil {
@@ -114,14 +111,14 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err := coordinator.Setup(mgr, setup); err != nil {
 		return fmt.Errorf("setting the coordinator up: %w", err)
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("sight", sight.Ready)); err != nil {
 		return fmt.Errorf("adding health checks: %w", err)
 	}
 	return mgr.Start(ctrl.SetupSignalHandler())
 }
 
-// managerOptions bounds what is cached (of pods and DaemonSets, the CNI namespace's only) and how leadership is held.
-func managerOptions(o options) ctrl.Options {
+// managerOptions says what is cached and how leadership is held.
+func managerOptions(o options, sight *coordinator.Sight) ctrl.Options {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -129,7 +126,6 @@ func managerOptions(o options) ctrl.Options {
 		}
 	}
 	lease, renew, retry := coordinator.LeaseDuration, coordinator.RenewDeadline, coordinator.RetryPeriod
-	inCNI := cache.ByObject{Namespaces: map[string]cache.Config{o.cniNamespace: {}}}
 	return ctrl.Options{
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
@@ -139,9 +135,6 @@ func managerOptions(o options) ctrl.Options {
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
 		RetryPeriod:                   &retry,
-		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: inCNI, &appsv1.DaemonSet{}: inCNI},
-		},
+		Cache:                         sight.Cache(o.cniNamespace),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,11 +35,12 @@ func Look(ctx context.Context, client kubernetes.Interface, node string, options
 	}
 	var left plan.Drain
 	for _, err := range errs {
-		left.Impossible = append(left.Impossible, err.Error())
+		left.Impossible = append(left.Impossible, ourOptions().Replace(err.Error()))
 	}
 	for _, pod := range list.Pods() {
 		if pod.DeletionTimestamp != nil {
 			left.Going++
+			left.Leaving = append(left.Leaving, plan.Leaving{Pod: pod.Namespace + "/" + pod.Name, Due: pod.DeletionTimestamp.Time, Finalizers: pod.Finalizers})
 			continue
 		}
 		left.Evict = append(left.Evict, plan.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Created: pod.CreationTimestamp.Time})
@@ -46,29 +48,26 @@ func Look(ctx context.Context, client kubernetes.Interface, node string, options
 	return left, nil
 }
 
-// Refusal is why a pod was not evicted.
-type Refusal struct {
-	Reason  v1alpha1.Reason
-	Message string
+// ourOptions turns kubectl's advice (pkg/drain/filters.go) into ours: the options of a slot that was granted stay as they are.
+func ourOptions() *strings.Replacer {
+	return strings.NewReplacer(
+		"use --force to override", "delete them yourself if they may go, or set rollout.drain.force for the slots to come",
+		"use --delete-emptydir-data to override", "delete them yourself if they may go, or set rollout.drain.deleteEmptyDirData for the slots to come",
+	)
 }
 
 // Evict posts one Eviction for a pod, with its UID as a precondition so that a pod that was re-created under the same name
 // is left alone. It returns nil if the pod is going or gone.
-func Evict(ctx context.Context, client kubernetes.Interface, pod plan.Pod) *Refusal {
+func Evict(ctx context.Context, client kubernetes.Interface, pod plan.Pod) error {
 	uid := pod.UID
 	err := client.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
 	})
-	name := pod.Namespace + "/" + pod.Name
-	switch {
-	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil
-	case apierrors.IsTooManyRequests(err) && apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause):
-		return &Refusal{Reason: v1alpha1.EvictionBlocked, Message: fmt.Sprintf("a PodDisruptionBudget does not allow pod %s to be evicted: %v", name, err)}
-	default:
-		return &Refusal{Reason: v1alpha1.EvictionRefused, Message: fmt.Sprintf("evicting pod %s: %v", name, err)}
 	}
+	return fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
 // Attached returns the names of the volumes that are attached to a node.
@@ -80,10 +79,14 @@ func Attached(ctx context.Context, client kubernetes.Interface, node string) ([]
 	}
 	names := []string{}
 	for _, a := range list.Items {
-		if a.Spec.NodeName != node || a.Spec.Source.PersistentVolumeName == nil {
-			continue
+		switch {
+		case a.Spec.NodeName != node:
+		case a.Spec.Source.PersistentVolumeName != nil:
+			names = append(names, *a.Spec.Source.PersistentVolumeName)
+		default:
+			// A volume written into its pod, without a PersistentVolume, is attached all the same.
+			names = append(names, a.Name)
 		}
-		names = append(names, *a.Spec.Source.PersistentVolumeName)
 	}
 	return names, nil
 }

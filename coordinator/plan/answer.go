@@ -164,6 +164,8 @@ func judge(n *Node, holdOn []string) answer {
 		return refuse("the answer judges %s as %q by agent %q, but was asked about %q", n.Name, s.JudgedRole, s.AgentVersion, c.Role)
 	case c.Purpose == v1alpha1.PurposeDrain && s.Role != c.Role:
 		return refuse("%s was taken for %s, but its host shows %s", n.Name, c.Role, s.Role)
+	case c.Purpose == v1alpha1.PurposeValidate && (s.Role == v1alpha1.RoleLegacy || s.Role == v1alpha1.RoleMixed):
+		return answer{reason: v1alpha1.NodeNotSafe, message: fmt.Sprintf("the host of %s shows role %s: it came up with the VPC CNI; terminate it, and find out why the fence let it through", n.Name, s.Role)}
 	}
 	return judgeFindings(c.RequiredChecks, s.Findings, holdOn)
 }

@@ -4,6 +4,8 @@
 package plan
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -34,6 +36,53 @@ func (d *decider) conditions(s state) {
 		d.condition(v1alpha1.ConditionBudgetExhausted, metav1.ConditionFalse, v1alpha1.WithinBudget, "slots may be granted as far as held ones are concerned")
 	}
 }
+
+// Refused says in the conditions of the status of a Decision that the API server refused what belongs to no slot. With stalls
+// the phase waits for it; without, the cutover goes on.
+func Refused(w *World, s *v1alpha1.CutoverStatus, reason v1alpha1.Reason, message string, stalls bool) {
+	if meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionStalled) && !stalls {
+		return
+	}
+	d := &decider{w: w, status: *s}
+	d.again(v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
+	d.again(v1alpha1.ConditionReconciling, status(!stalls), reason, message)
+	if stalls {
+		d.again(v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
+	}
+	*s = d.status
+}
+
+// again sets a condition that this Decision has set before: its time is that of the last change in the ledger.
+func (d *decider) again(kind string, s metav1.ConditionStatus, reason v1alpha1.Reason, message string) {
+	if before := meta.FindStatusCondition(d.w.Cutover.Status.Conditions, kind); before != nil {
+		if now := meta.FindStatusCondition(d.status.Conditions, kind); now != nil {
+			*now = *before
+		}
+	}
+	d.condition(kind, s, reason, message)
+}
+
+// Blind decides without having seen the world: the ledger stays as it is, but for slots whose deadline passes meanwhile.
+// World needs no more than the time and the Cutover.
+func Blind(w *World, reason v1alpha1.Reason, message string) Decision {
+	d := &decider{w: w, spec: &w.Cutover.Spec, status: *w.Cutover.Status.DeepCopy()}
+	d.status.ObservedGeneration = w.Cutover.Generation
+	d.fence = fence{reason: reason, message: message}
+	for i := range d.status.Slots {
+		s := &d.status.Slots[i]
+		s.Reason, s.Message = reason, Clip(message)
+		if row, known := stepOf(s.Step); known {
+			d.checkDeadline(s, row)
+		}
+	}
+	waiting := d.status.Waiting
+	d.conditions(stalled(reason, "%s", message))
+	d.status.Waiting = waiting
+	return Decision{Status: d.status, Notes: d.notes, Wake: d.wake}
+}
+
+// IsRefusal says whether a reason is that the API server did not do what it was asked for.
+func IsRefusal(r v1alpha1.Reason) bool { return slices.Contains(refused(), r) }
 
 func status(yes bool) metav1.ConditionStatus {
 	if yes {

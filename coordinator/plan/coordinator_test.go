@@ -48,11 +48,11 @@ type coordinator struct {
 	prepared  *request
 	begun     time.Time
 	fate      fate
-	refused   map[types.UID]refused
+	refused   map[types.UID]told
 	buffer    []Node
 }
 
-type refused struct {
+type told struct {
 	reason  v1alpha1.Reason
 	message string
 }
@@ -333,9 +333,9 @@ func (s *simulation) mayAct(c *coordinator, a Action) bool {
 func (s *simulation) refuse(c *coordinator, a Action, reason v1alpha1.Reason, message string) {
 	if slot := slotOf(a); slot != "" {
 		if c.refused == nil {
-			c.refused = map[types.UID]refused{}
+			c.refused = map[types.UID]told{}
 		}
-		c.refused[slot] = refused{reason, message}
+		c.refused[slot] = told{reason, message}
 	}
 }
 

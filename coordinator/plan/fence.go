@@ -158,7 +158,7 @@ func (d *decider) restartCilium() {
 			continue
 		}
 		for _, p := range n.CiliumPods {
-			// Both times have whole seconds: a pod of the same second may have been the earlier one.
+			// Both times have whole seconds: of one second, either may have been first.
 			if !p.Created.After(d.w.NodeConfig.Created) {
 				d.act(DeleteCiliumPod{Node: n.Name, Pod: p})
 			}

@@ -285,6 +285,10 @@ func (s *simulation) mend() {
 		if sl.HeldSince != nil && sl.Step == v1alpha1.StepJoin && sl.ReplacementUID == "" {
 			s.wanted[int(sl.Zone[0]-'a')]++
 		}
+		// A replacement that came up with the VPC CNI is terminated, as the slot's message asks.
+		if m := s.byUID(sl.ReplacementUID); m != nil && (m.role == v1alpha1.RoleLegacy || m.role == v1alpha1.RoleMixed) {
+			s.vanish(m)
+		}
 	}
 	if len(s.machines) == 0 {
 		s.wanted[0] = 1

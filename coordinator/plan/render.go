@@ -36,11 +36,8 @@ func Render() string {
 		if s.Vanished != "" {
 			vanished = "goes to " + string(s.Vanished)
 		}
-		reasons := make([]string, 0, len(s.Reasons))
-		for _, r := range s.Reasons {
-			if r == "" {
-				continue
-			}
+		var reasons []string
+		for _, r := range s.mayWaitFor() {
 			reasons = append(reasons, fmt.Sprintf("[%s](runbook.md#%s)", r, strings.ToLower(string(r))))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", s.Name, s.Does, s.Done, s.DeadlineIs, vanished, strings.Join(reasons, ", "))

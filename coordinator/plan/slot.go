@@ -196,8 +196,42 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n *Node, act bool) progress {
 	case !a.safe && !a.fresh:
 		return waitFor(a.reason, "no more pods are evicted from %s for now: %s", s.Node, a.message)
 	}
-	if left.Going == 0 && (s.Reason == v1alpha1.EvictionBlocked || s.Reason == v1alpha1.EvictionRefused) {
+	if left.Going == 0 && slices.Contains(notEvicted(), s.Reason) {
 		return progress{reason: s.Reason, message: s.Message} // what the last attempt was told, until the next is told otherwise
+	}
+	if len(left.Evict) == 0 {
+		return d.lookLeaving(s, left.Leaving)
+	}
+	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
+}
+
+// notEvicted are the reasons for which the API server did not evict a pod.
+func notEvicted() []v1alpha1.Reason {
+	return append(refused(), v1alpha1.EvictionBlocked, v1alpha1.EvictionRefused, v1alpha1.BudgetsOverlap)
+}
+
+// refused are the reasons for which the API server did not do what it was asked for.
+func refused() []v1alpha1.Reason {
+	return []v1alpha1.Reason{v1alpha1.WriteRefused, v1alpha1.PermissionMissing, v1alpha1.AdmissionRefused}
+}
+
+// lookLeaving is about pods that have all been told to go: one should be gone by now, or one may take long.
+func (d *decider) lookLeaving(s *v1alpha1.Slot, pods []Leaving) progress {
+	var last Leaving
+	for _, p := range pods {
+		if d.w.Now.After(p.Due.Add(leavingSlack)) {
+			why := "its kubelet has not ended it: look at the node"
+			if len(p.Finalizers) > 0 {
+				why = "finalizers keep it, and whoever owns them has to remove them: " + strings.Join(p.Finalizers, ", ")
+			}
+			return waitFor(v1alpha1.PodStuck, "pod %s on %s should have been gone at %s; %s", p.Pod, s.Node, p.Due.UTC().Format(time.RFC3339), why)
+		}
+		if p.Due.After(last.Due) {
+			last = p
+		}
+	}
+	if last.Due.Sub(d.w.Now) > leavingLong {
+		return waitFor(v1alpha1.Evicting, "pods are leaving %s; the grace period of %s ends at %s", s.Node, last.Pod, last.Due.UTC().Format(time.RFC3339))
 	}
 	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
 }
@@ -390,6 +424,14 @@ func (d *decider) finish(s v1alpha1.Slot, outcome v1alpha1.Outcome) {
 // pollEvery is how often pods and volumes of a node that is being emptied are looked at: nothing watches all pods of a
 // cluster for the sake of a few nodes.
 const pollEvery = time.Second
+
+const (
+	// leavingSlack is how long after its grace period a pod may still be there: a kubelet kills at its end, and then has to
+	// unmount volumes and to tell.
+	leavingSlack = 10 * time.Second
+	// leavingLong is a grace period that people should hear of while it runs; 30 s is the default.
+	leavingLong = time.Minute
+)
 
 // maxFinished is how many finished slots the ledger keeps. More slots than this never end while a node of theirs could
 // still be claimed again: at most 64 are held at once.

@@ -126,8 +126,20 @@ type Drain struct {
 	Evict []Pod
 	// Going is how many pods are on their way out.
 	Going int
+	// Leaving names those that are on their way out.
+	Leaving []Leaving
 	// Impossible names, a sentence each, pods that the slot's drain options do not allow to be deleted.
 	Impossible []string
+}
+
+// Leaving is a pod that was told to go.
+type Leaving struct {
+	// Pod is its namespace and name.
+	Pod string
+	// Due is when it is over even if its processes need all of their grace.
+	Due time.Time
+	// Finalizers keep the object until somebody removes them.
+	Finalizers []string
 }
 
 // Empty says whether nothing is left to leave the node.

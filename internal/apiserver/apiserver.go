@@ -102,6 +102,9 @@ func (s *Server) Config() *rest.Config { return rest.CopyConfig(s.config) }
 // Kubeconfig returns the path of the administrator's kubeconfig.
 func (s *Server) Kubeconfig() string { return filepath.Join(s.dir, "admin.kubeconfig") }
 
+// AuditLog returns the path of the API server's audit log: one audit.k8s.io/v1 event a line.
+func (s *Server) AuditLog() string { return filepath.Join(s.dir, "audit.log") }
+
 // Stop stops the control plane and removes everything it wrote. It may be called many times.
 func (s *Server) Stop() error {
 	if s.hold == nil {

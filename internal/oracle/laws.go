@@ -17,7 +17,8 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// settled is how long a node must have been out of service to count at a grant: what happens between the coordinator's live
+// settled is how long a node must have been out of service to count at a grant, or uncordoned by somebody else to count at an
+// eviction: what happens between the coordinator's live
 // look and its write, it cannot know. Its requests end within 5 s.
 const settled = 5 * time.Second
 
@@ -53,6 +54,9 @@ func (o *Oracle) outOfService(at time.Time) int {
 
 // judgeEviction holds an eviction against the ledger and the answers. The API server may have refused it: asking is enough.
 func (o *Oracle) judgeEviction(e *Event) {
+	if len(e.RequestObject) == 0 && !e.Done() {
+		return // it was sent away before anybody read what it asks for
+	}
 	o.seen.Evictions++
 	var request struct {
 		DeleteOptions metav1.DeleteOptions `json:"deleteOptions"`
@@ -77,7 +81,7 @@ func (o *Oracle) judgeEviction(e *Event) {
 	} else if !e.Received.Before(&until) {
 		o.violate(e, "the answer of %s (UID %s) expired at %s", p.node, uid, until.UTC().Format("15:04:05.000"))
 	}
-	if !o.nodes[p.node].cordoned {
+	if n := o.nodes[p.node]; !n.cordoned && e.Received.Sub(n.openedAt) > settled {
 		o.violate(e, "%s is not cordoned", p.node)
 	}
 }

@@ -49,6 +49,7 @@ type node struct {
 	wasReady bool
 	ready    bool
 	outSince time.Time // when it was cordoned or fell out of Ready; zero while it is in service
+	openedAt time.Time // when somebody else undid its cordon last; zero for never
 }
 
 // cordonRecord is the value of our cordon annotation.
@@ -231,15 +232,28 @@ func (o *Oracle) seeNode(e *Event) {
 	if before != nil && before.version > version(&object) {
 		return
 	}
-	now := state(&object, before, e.Answered.Time)
+	now := photograph(&object)
+	if before != nil {
+		now.openedAt = before.openedAt
+		if before.cordoned && !now.cordoned && !o.acts(e) {
+			now.openedAt = e.Answered.Time
+		}
+	}
+	now.wasReady = now.ready || before != nil && before.wasReady
+	if now.cordoned || now.wasReady && !now.ready {
+		now.outSince = e.Answered.Time
+		if before != nil && !before.outSince.IsZero() {
+			now.outSince = before.outSince
+		}
+	}
 	o.nodes[object.Name] = now
 	if o.acts(e) && before != nil {
 		o.judgeCordon(e, before, now)
 	}
 }
 
-// state is what a Node shows at a time, after before.
-func state(object *corev1.Node, before *node, at time.Time) *node {
+// photograph is what one state of a Node shows.
+func photograph(object *corev1.Node) *node {
 	now := &node{uid: object.UID, version: version(object), cordoned: object.Spec.Unschedulable}
 	if value, ok := object.Annotations[v1alpha1.AnnotationCordon]; ok {
 		var r cordonRecord
@@ -249,13 +263,6 @@ func state(object *corev1.Node, before *node, at time.Time) *node {
 	}
 	for _, c := range object.Status.Conditions {
 		now.ready = now.ready || c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	}
-	now.wasReady = now.ready || before != nil && before.wasReady
-	if now.cordoned || now.wasReady && !now.ready {
-		now.outSince = at
-		if before != nil && !before.outSince.IsZero() {
-			now.outSince = before.outSince
-		}
 	}
 	return now
 }

@@ -151,6 +151,27 @@ func judge(s *story) (*Oracle, string) {
 	return &o, strings.Join(o.Violations(), "\n")
 }
 
+// TestNobodyIsBlamedForWhatHeCouldNotKnow: a stranger uncordons a node while an eviction is on its way.
+func TestNobodyIsBlamedForWhatHeCouldNotKnow(t *testing.T) {
+	_, broken := judge(tell(chapters{drain: func(s *story) {
+		s.write(slot("old", "uid-old", v1alpha1.StepDrain))
+		s.node("admin", "old", "uid-old", nil)
+	}}))
+	if broken != "" {
+		t.Error(broken)
+	}
+}
+
+// TestARequestThatNobodyReadIsNoEviction: without the right to evict a request is sent away before its body is read.
+func TestARequestThatNobodyReadIsNoEviction(t *testing.T) {
+	s := tell(chapters{})
+	e := s.add(account, "create", "pods/eviction", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, nil)
+	e.ResponseStatus.Code = 403
+	if o, broken := judge(s); broken != "" || o.Seen().Evictions != 1 {
+		t.Errorf("saw %+v: %s", o.Seen(), broken)
+	}
+}
+
 func TestALawfulRollIsNotBlamed(t *testing.T) {
 	o, broken := judge(tell(chapters{}))
 	if broken != "" {
@@ -210,7 +231,12 @@ func TestEveryBrokenLawIsNamed(t *testing.T) {
 		"an eviction that was refused":       {chapters{drain: nothing, evict: func(s *story) { s.evict(web).ResponseStatus.Code = 429 }}, "the ledger has no slot in Drain for old"},
 		"an eviction by name alone":          {chapters{evict: func(s *story) { s.add(account, "create", "pods/eviction", web, map[string]any{}) }}, "names no pod UID"},
 		"an eviction from a node in service": {chapters{cordon: nothing}, "old is not cordoned"},
-		"a cordon without a slot":            {chapters{grant: nothing}, "a node was cordoned without a slot"},
+		"an eviction from a node that others have uncordoned": {chapters{drain: func(s *story) {
+			s.write(slot("old", "uid-old", v1alpha1.StepDrain))
+			s.node("admin", "old", "uid-old", nil)
+			s.now = s.now.Add(settled)
+		}}, "old is not cordoned"},
+		"a cordon without a slot": {chapters{grant: nothing}, "a node was cordoned without a slot"},
 		"a cordon without a record": {chapters{cordon: func(s *story) {
 			s.node(account, "old", "uid-old", func(n *corev1.Node) { n.Spec.Unschedulable = true })
 		}}, "without a record of the slot"},
