@@ -12,8 +12,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-//go:generate ./generate.sh
-
 //go:embed cilium.o
 var object []byte
 
@@ -29,13 +27,13 @@ const (
 func Subset(names ...string) (*ebpf.CollectionSpec, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, fmt.Errorf("reading the embedded object (run generate.sh and commit cilium.o): %w", err)
+		return nil, fmt.Errorf("reading the embedded object (run make generate and commit cilium.o): %w", err)
 	}
 	wanted := make(map[string]*ebpf.ProgramSpec, len(names))
 	for _, name := range names {
 		program, ok := spec.Programs[name]
 		if !ok {
-			return nil, fmt.Errorf("looking for program %q in the embedded object: not there, run generate.sh", name)
+			return nil, fmt.Errorf("looking for program %q in the embedded object: not there, run make generate", name)
 		}
 		wanted[name] = program
 	}
