@@ -1,0 +1,85 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnelmeter
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// object is meter.c compiled (make generate); little endian, which is what amd64 and arm64 are.
+//
+//go:embed meter.o
+var object []byte
+
+// Access is how the program reads a packet.
+type Access string
+
+// The two programs. They count the same; see the package comment for what each costs.
+const (
+	Direct Access = "direct" // in place; wants CAP_PERFMON
+	Copied Access = "copied" // by bpf_skb_load_bytes; CAP_BPF and CAP_NET_ADMIN are enough
+)
+
+// loaded is the kernel's side of a meter: two programs and their maps, which end with this process.
+type loaded struct {
+	programs [2]*ebpf.Program // by Direction
+	flows    *ebpf.Map
+	strays   *ebpf.Map
+	leaseEnd *ebpf.Variable
+	all      *ebpf.Collection
+}
+
+// load asks the kernel for one variant. leased programs count only while somebody renews their lease.
+func load(access Access, port uint16, entries uint32, leased bool) (*loaded, error) {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	if err != nil {
+		return nil, fmt.Errorf("reading the embedded object (run make generate and commit meter.o): %w", err)
+	}
+	names := [2]string{"in_" + string(access), "out_" + string(access)}
+	for name := range spec.Programs {
+		if name != names[Ingress] && name != names[Egress] {
+			delete(spec.Programs, name)
+		}
+	}
+	spec.Maps["meter_flows"].MaxEntries = entries
+	err = errors.Join(
+		spec.Variables["tunnel_port"].Set([2]byte{byte(port >> 8), byte(port)}),
+		spec.Variables["leased"].Set(leased),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("setting the program's constants: %w", err)
+	}
+	all, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, err
+	}
+	return &loaded{
+		programs: [2]*ebpf.Program{all.Programs[names[Ingress]], all.Programs[names[Egress]]},
+		flows:    all.Maps["meter_flows"],
+		strays:   all.Maps["meter_strays"],
+		leaseEnd: all.Variables["lease_end"],
+		all:      all,
+	}, nil
+}
+
+// loadBest prefers the cheaper program. With the other one it also says why.
+func loadBest(port uint16, entries uint32, leased bool) (*loaded, Access, string, error) {
+	l, direct := load(Direct, port, entries, leased)
+	if direct == nil {
+		return l, Direct, "", nil
+	}
+	l, copied := load(Copied, port, entries, leased)
+	if copied != nil {
+		return nil, "", "", errors.Join(copied, direct)
+	}
+	if !have(capPerfmon) {
+		return l, Copied, "without CAP_PERFMON the kernel lets no program read packets in place", nil
+	}
+	return l, Copied, direct.Error(), nil
+}
