@@ -122,7 +122,7 @@ func (m *Meter) Hook() Hook { return m.hook }
 // Access is which program the kernel runs. Where it is Copied and nobody asked for it, the text says why.
 func (m *Meter) Access() (Access, string) { return m.access, m.reason }
 
-// Close detaches the programs and frees what they counted.
+// Close detaches the programs and frees what they counted. A second one does nothing.
 func (m *Meter) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,6 +132,7 @@ func (m *Meter) Close() error {
 	}
 	if m.lease != nil {
 		m.lease.end()
+		m.lease = nil
 	}
 	m.kernel.all.Close()
 	if err != nil {

@@ -135,6 +135,8 @@ const batch = 256
 // Read sums over the CPUs. It is no snapshot: packets are counted while it reads. The counters of one flow come from
 // each CPU at one moment.
 func (m *Meter) Read() (Reading, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	out := Reading{Flows: map[Flow]Counters{}}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
