@@ -4,13 +4,18 @@
 package tunnelmeter
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,16 +27,8 @@ func roles() map[string]func() {
 	return map[string]func(){
 		"measure-direct": measureWithoutPerfmon(Direct),
 		"measure-copied": measureWithoutPerfmon(Copied),
+		"owner":          playOwner,
 	}
-}
-
-// start begins a child that dies with the test. It shares the test's namespaces.
-func playing(tb testing.TB, role string, env ...string) *exec.Cmd {
-	tb.Helper()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), roleVariable+"="+role), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
 }
 
 // child plays a role to its end and decodes what it says.
@@ -39,7 +36,9 @@ func child(tb testing.TB, role string, says any) {
 	tb.Helper()
 	runtime.LockOSThread() // Pdeathsig is about the thread
 	defer runtime.UnlockOSThread()
-	cmd := playing(tb, role)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
@@ -49,8 +48,106 @@ func child(tb testing.TB, role string, says any) {
 	must(tb, json.Unmarshal(out, says))
 }
 
-// keepOnly takes every other capability from this process, which has to be at its beginning: capset is about one thread,
-// and Go's other threads keep theirs. AllThreadsSyscall reaches all.
+// order is what an owner is told, and answer what it says: first how Start went, then one a line that it reads.
+type order struct {
+	Options
+	Keep  []capability // nil: all
+	NoBPF bool         // a seccomp profile refuses bpf(2)
+}
+
+type answer struct {
+	Hook    Hook
+	Access  Access
+	Error   string
+	Typed   bool // a MissingCapabilityError
+	Packets uint64
+}
+
+// owner is another process that holds a meter. It ends with its standard input, that is, also with the test.
+type owner struct {
+	tb    testing.TB
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *bufio.Reader
+	first answer
+}
+
+func (s *space) owner(o order) *owner {
+	s.tb.Helper()
+	o.Port = testPort
+	text, err := json.Marshal(o)
+	must(s.tb, err)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"=owner", "ORDER="+string(text))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	must(s.tb, err)
+	out, err := cmd.StdoutPipe()
+	must(s.tb, err)
+	s.do(func() { must(s.tb, cmd.Start()) }) // a child starts in the namespace of the thread
+	w := &owner{tb: s.tb, cmd: cmd, in: in, out: bufio.NewReader(out)}
+	s.tb.Cleanup(w.kill)
+	w.first = w.hear()
+	return w
+}
+
+func (w *owner) hear() answer {
+	w.tb.Helper()
+	line, err := w.out.ReadBytes('\n')
+	must(w.tb, err)
+	var a answer
+	must(w.tb, json.Unmarshal(line, &a))
+	return a
+}
+
+// packets asks the owner how many it has counted.
+func (w *owner) packets() uint64 {
+	w.tb.Helper()
+	_, err := fmt.Fprintln(w.in, "read")
+	must(w.tb, err)
+	return w.hear().Packets
+}
+
+// kill ends the owner as kill -9 does, and returns when it has ended.
+func (w *owner) kill() {
+	_ = w.cmd.Process.Kill()
+	_ = w.cmd.Wait()
+}
+
+func playOwner() {
+	t := &failing{}
+	var o order
+	must(t, json.Unmarshal([]byte(os.Getenv("ORDER")), &o))
+	if o.Keep != nil {
+		must(t, keepOnly(o.Keep...))
+	}
+	if o.NoBPF {
+		must(t, forbidBPF())
+	}
+	says := json.NewEncoder(os.Stdout)
+	m, err := Start(o.Options)
+	if err != nil {
+		_, typed := errors.AsType[*MissingCapabilityError](err)
+		must(t, says.Encode(answer{Error: err.Error(), Typed: typed}))
+		return
+	}
+	access, _ := m.Access()
+	must(t, says.Encode(answer{Hook: m.Hook(), Access: access}))
+	for asked := bufio.NewScanner(os.Stdin); asked.Scan(); {
+		r, err := m.Read()
+		must(t, err)
+		must(t, says.Encode(answer{Packets: r.packets()}))
+	}
+}
+
+func (r Reading) packets() (sum uint64) {
+	for _, c := range r.Flows {
+		sum += c.Packets
+	}
+	return sum
+}
+
+// keepOnly takes every other capability from this thread, on which the caller stays.
 func keepOnly(keep ...capability) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
@@ -58,6 +155,22 @@ func keepOnly(keep ...capability) error {
 		sets[c/32].Effective |= 1 << (c % 32)
 		sets[c/32].Permitted |= 1 << (c % 32)
 	}
-	runtime.LockOSThread() // never unlocked: what follows runs on the thread that lost them
+	runtime.LockOSThread() // never unlocked
 	return unix.Capset(&hdr, &sets[0])
+}
+
+// forbidBPF makes bpf(2) fail with EPERM on this thread, as a container runtime's profile may.
+func forbidBPF() error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.EPERM)}, // SECCOMP_RET_ERRNO
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                      // SECCOMP_RET_ALLOW
+	}
+	runtime.LockOSThread() // never unlocked
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }

@@ -79,10 +79,11 @@ func start(o Options) (*Meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.access == "" {
-		m.kernel, m.access, m.reason, err = loadBest(o.Port, entries, hook == Classic)
+	loadAs := func(access Access) (*loaded, error) { return load(access, o.Port, entries, hook == Classic) }
+	if o.Access == "" {
+		m.kernel, m.access, m.reason, err = loadBest(loadAs)
 	} else {
-		m.kernel, err = load(m.access, o.Port, entries, hook == Classic)
+		m.kernel, err = loadAs(o.Access)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("loading the program: %w", explain(err))

@@ -69,17 +69,18 @@ func load(access Access, port uint16, entries uint32, leased bool) (*loaded, err
 }
 
 // loadBest prefers the cheaper program. With the other one it also says why.
-func loadBest(port uint16, entries uint32, leased bool) (*loaded, Access, string, error) {
-	l, direct := load(Direct, port, entries, leased)
+func loadBest(load func(Access) (*loaded, error)) (*loaded, Access, string, error) {
+	l, direct := load(Direct)
 	if direct == nil {
 		return l, Direct, "", nil
 	}
-	l, copied := load(Copied, port, entries, leased)
+	l, copied := load(Copied)
 	if copied != nil {
 		return nil, "", "", errors.Join(copied, direct)
 	}
+	why := "the kernel refuses to let a program read packets in place: " + direct.Error()
 	if !have(capPerfmon) {
-		return l, Copied, "without CAP_PERFMON the kernel lets no program read packets in place", nil
+		why += " (CAP_PERFMON may cure it)"
 	}
-	return l, Copied, direct.Error(), nil
+	return l, Copied, why, nil
 }
