@@ -297,6 +297,13 @@ func TestAQdiscThatTheMeterMadeGoesWithItUnlessOthersUseIt(t *testing.T) {
 	if n.hasClsact() {
 		t.Error("the meter's own clsact is left")
 	}
+	must(t, n.QdiscAdd(clsact(n.index())))
+	m = n.meter(on(Classic))
+	n.do(func() { must(t, m.Close()) })
+	if !n.hasClsact() {
+		t.Error("a clsact that was there before is gone")
+	}
+	must(t, n.QdiscDel(clsact(n.index())))
 	m = n.meter(on(Classic))
 	n.ciliumClassic()
 	n.do(func() { must(t, m.Close()) })

@@ -109,8 +109,13 @@ type skbuff struct {
 // program loads one variant without attaching it. The caller sees its maps through the Meter.
 func program(tb testing.TB, access Access, leased bool) *Meter {
 	tb.Helper()
+	return programFor(tb, 64, access, leased)
+}
+
+func programFor(tb testing.TB, peers int, access Access, leased bool) *Meter {
+	tb.Helper()
 	needsRoot(tb)
-	n, err := entries(64)
+	n, err := entries(peers)
 	must(tb, err)
 	l, err := load(access, testPort, n, leased)
 	must(tb, err)
