@@ -10,8 +10,9 @@
  *   *_direct   reads the packet in place; the verifier grants that with CAP_PERFMON
  *   *_copied   fetches headers by bpf_skb_load_bytes; CAP_BPF and CAP_NET_ADMIN are enough
  *
- * Both give the same numbers. The direct one turns to the other's way for what is rare or not in the
- * linear part of the skb: IP options, fragments, ICMP, IPv6, a NIC that left the headers in a page.
+ * Both give the same numbers. The direct one has the short way for a whole packet of a peer it knows, and turns to
+ * the other's for the rest: a first packet, super-packets (one for dozens), fragments, IP options, ICMP, IPv6, and a
+ * NIC that left the headers in a page.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -48,12 +49,6 @@ static __always_inline __u32 fragment_slot(__be32 peer, __be16 id)
 	return (bpf_ntohs(id) ^ bpf_ntohl(peer) * 2654435761u >> 20) & (FRAGMENT_SLOTS - 1);
 }
 
-/* What one skb is on the wire. */
-struct wire {
-	__u32 packets, outer_max, inner_max;
-	__u64 outer_bytes, inner_bytes;
-};
-
 static __noinline int malformed(__u32 direction)
 {
 	struct strays *s = bpf_map_lookup_elem(&meter_strays, &direction);
@@ -84,88 +79,78 @@ static __noinline int transport_length(struct __sk_buff *skb, __u32 offset, __u3
 	return (doff >> 4) * 4;
 }
 
+/* One skb. Lengths in bytes. */
+struct sight {
+	__u32 head;    /* what the tunnel puts before the inner IP header */
+	__u32 network; /* the inner IP header */
+	__u32 protocol;
+	__u32 outer, inner; /* of the IP packets */
+};
+
+/* Says no where the lengths contradict each other. A super-packet has no length but that of its skb. */
+static __always_inline int measure(struct __sk_buff *skb, const struct iphdr *ip, const struct encap *e, struct sight *s)
+{
+	__u32 frame = skb->len - ETH_HLEN, gso = skb->gso_size, room;
+
+	s->head = (ip->ihl & 0xf) * 4 + ENCAP_LEN;
+	s->outer = gso ? frame : bpf_ntohs(ip->tot_len);
+	if (s->outer < s->head + IP_MIN || s->outer > frame || !(e->flags & bpf_htonl(VXLAN_HAS_VNI)))
+		return 0;
+	room = s->outer - s->head;
+	s->inner = room;
+	s->network = IP_MIN;
+	s->protocol = 0;
+	if (e->type == bpf_htons(ETH_P_IP)) {
+		s->network = (bpf_ntohs(e->inner[0]) >> 8 & 0xf) * 4;
+		s->protocol = bpf_ntohs(e->inner[4]) & 0xff;
+		if (!gso)
+			s->inner = bpf_ntohs(e->inner[1]);
+	} else if (e->type == bpf_htons(ETH_P_IPV6)) {
+		s->network = sizeof(struct ipv6hdr);
+		s->protocol = bpf_ntohs(e->inner[3]) >> 8;
+		if (!gso)
+			s->inner = bpf_ntohs(e->inner[2]) + sizeof(struct ipv6hdr);
+	}
+	/* Shorter than its frame is padding. Longer than it is a lie, unless the rest is in later fragments. */
+	return s->network >= IP_MIN && s->inner >= s->network && (s->inner <= room || ip->frag_off & bpf_htons(IP_MORE));
+}
+
+static __always_inline void add(struct counters *c, const struct iphdr *ip, const struct sight *s, __u32 packets)
+{
+	c->packets += packets;
+	c->outer_bytes += s->outer;
+	c->inner_bytes += s->inner;
+	if (ip->frag_off & bpf_htons(IP_DONT))
+		c->dont_fragment += packets;
+}
+
+static __always_inline void raise(struct counters *c, __u32 outer, __u32 inner)
+{
+	if (outer > c->outer_max)
+		c->outer_max = outer;
+	if (inner > c->inner_max)
+		c->inner_max = inner;
+}
+
 /*
  * A super-packet (GSO before the wire, GRO after it) counts as the packets it is on the wire: each has the
  * headers of the first one, and none carries more than gso_size.
  */
-static __always_inline void split(struct __sk_buff *skb, struct wire *w, __u32 head, __u32 network, __u32 protocol)
+static __always_inline int add_super(struct __sk_buff *skb, struct counters *c, const struct iphdr *ip, const struct sight *s)
 {
-	__u32 gso = skb->gso_size, payload, repeated;
+	__u32 gso = skb->gso_size, packets = 1, largest = s->inner, payload, repeated;
 
-	repeated = network + transport_length(skb, ETH_HLEN + head + network, protocol);
-	if (w->inner_max <= repeated)
-		return;
-	payload = w->inner_max - repeated;
-	w->packets = (payload + gso - 1) / gso;
-	w->outer_bytes += (__u64)(w->packets - 1) * (head + repeated);
-	w->inner_bytes += (__u64)(w->packets - 1) * repeated;
-	w->inner_max = repeated + (payload < gso ? payload : gso);
-	w->outer_max = head + w->inner_max;
-}
-
-static __always_inline int add(struct __sk_buff *skb, __u32 direction, const struct iphdr *ip, const struct wire *w)
-{
-	struct flow key = {.peer = direction == INGRESS ? ip->saddr : ip->daddr, .direction = direction};
-	struct counters *c = bpf_map_lookup_elem(&meter_flows, &key);
-
-	if (!c) {
-		enter(key.peer, direction);
-		c = bpf_map_lookup_elem(&meter_flows, &key);
-		if (!c)
-			return TC_ACT_UNSPEC;
+	repeated = s->network + transport_length(skb, ETH_HLEN + s->head + s->network, s->protocol);
+	if (s->inner > repeated) {
+		payload = s->inner - repeated;
+		packets = (payload + gso - 1) / gso;
+		c->outer_bytes += (__u64)(packets - 1) * (s->head + repeated);
+		c->inner_bytes += (__u64)(packets - 1) * repeated;
+		largest = repeated + (payload < gso ? payload : gso);
 	}
-	c->packets += w->packets;
-	c->outer_bytes += w->outer_bytes;
-	c->inner_bytes += w->inner_bytes;
-	if (w->outer_max > c->outer_max)
-		c->outer_max = w->outer_max;
-	if (w->inner_max > c->inner_max)
-		c->inner_max = w->inner_max;
-	if (ip->frag_off & bpf_htons(IP_DONT))
-		c->dont_fragment += w->packets;
-	if (ip->frag_off & bpf_htons(IP_MORE)) {
-		__u32 slot = fragment_slot(key.peer, ip->id);
-		__u64 *tag = bpf_map_lookup_elem(&meter_fragments, &slot);
-
-		c->first_fragments++;
-		if (tag)
-			*tag = fragment_tag(key.peer, ip->id, direction);
-	}
+	add(c, ip, s, packets);
+	raise(c, s->head + largest, largest);
 	return TC_ACT_UNSPEC;
-}
-
-/* Counts one skb of the tunnel: anything on its port but a later fragment. */
-static __always_inline int count(struct __sk_buff *skb, __u32 direction, const struct iphdr *ip, const struct encap *e)
-{
-	__u32 frame = skb->len - ETH_HLEN, gso = skb->gso_size, network = IP_MIN, protocol = 0, head, outer, inner;
-
-	head = (ip->ihl & 0xf) * 4 + ENCAP_LEN;
-	outer = gso ? frame : bpf_ntohs(ip->tot_len); /* tot_len of a super-packet of more than 64 KiB is 0 */
-	if (outer < head + IP_MIN || outer > frame || !(e->flags & bpf_htonl(VXLAN_HAS_VNI)))
-		return malformed(direction);
-	inner = outer - head;
-	if (e->type == bpf_htons(ETH_P_IP)) {
-		network = (bpf_ntohs(e->inner[0]) >> 8 & 0xf) * 4;
-		protocol = bpf_ntohs(e->inner[4]) & 0xff;
-		if (!gso)
-			inner = bpf_ntohs(e->inner[1]);
-	} else if (e->type == bpf_htons(ETH_P_IPV6)) {
-		network = sizeof(struct ipv6hdr);
-		protocol = bpf_ntohs(e->inner[3]) >> 8;
-		if (!gso)
-			inner = bpf_ntohs(e->inner[2]) + sizeof(struct ipv6hdr);
-	}
-	/* Shorter than its frame is padding. Longer than it is a lie, unless the rest is in later fragments. */
-	if (network < IP_MIN || inner < network || (inner > outer - head && !(ip->frag_off & bpf_htons(IP_MORE))))
-		return malformed(direction);
-	if (expired())
-		return TC_ACT_UNSPEC;
-
-	struct wire w = {.packets = 1, .outer_bytes = outer, .inner_bytes = inner, .outer_max = outer, .inner_max = inner};
-
-	if (gso)
-		split(skb, &w, head, network, protocol);
-	return add(skb, direction, ip, &w);
 }
 
 static __noinline int count_later_fragment(struct __sk_buff *skb, __u32 direction)
@@ -241,12 +226,45 @@ static __noinline int count_ipv6(struct __sk_buff *skb, __u32 direction)
 	return TC_ACT_UNSPEC;
 }
 
+/* Anything on the tunnel's port but a later fragment. */
+static __always_inline int count(struct __sk_buff *skb, __u32 direction, const struct iphdr *ip, const struct encap *e)
+{
+	struct flow key = {.peer = direction == INGRESS ? ip->saddr : ip->daddr, .direction = direction};
+	struct counters *c;
+	struct sight s;
+
+	if (!measure(skb, ip, e, &s))
+		return malformed(direction);
+	if (expired())
+		return TC_ACT_UNSPEC;
+	c = bpf_map_lookup_elem(&meter_flows, &key);
+	if (!c) {
+		enter(key.peer, direction);
+		c = bpf_map_lookup_elem(&meter_flows, &key);
+		if (!c)
+			return TC_ACT_UNSPEC;
+	}
+	if (skb->gso_size)
+		return add_super(skb, c, ip, &s);
+	add(c, ip, &s, 1);
+	raise(c, s.outer, s.inner);
+	if (ip->frag_off & bpf_htons(IP_MORE)) {
+		__u32 slot = fragment_slot(key.peer, ip->id);
+		__u64 *tag = bpf_map_lookup_elem(&meter_fragments, &slot);
+
+		c->first_fragments++;
+		if (tag)
+			*tag = fragment_tag(key.peer, ip->id, direction);
+	}
+	return TC_ACT_UNSPEC;
+}
+
 static __noinline int count_copied(struct __sk_buff *skb, __u32 direction)
 {
 	struct {
 		struct iphdr ip;
 		__be16 ports[2];
-	} outer = {};
+	} outer; /* what cannot be loaded is zero */
 	struct iphdr *ip = &outer.ip;
 	struct encap e;
 	__u32 offset;
@@ -308,7 +326,20 @@ static __always_inline int count_direct(struct __sk_buff *skb, __u32 direction)
 		return TC_ACT_UNSPEC;
 	if ((void *)e + ENCAP_LEN + IP_MIN > end)
 		return count_copied(skb, direction);
-	return count(skb, direction, ip, e);
+
+	struct flow key = {.peer = direction == INGRESS ? ip->saddr : ip->daddr, .direction = direction};
+	struct counters *c = bpf_map_lookup_elem(&meter_flows, &key);
+	struct sight s;
+
+	if (!c || skb->gso_size || ip->frag_off & bpf_htons(IP_MORE))
+		return count_copied(skb, direction);
+	if (expired())
+		return TC_ACT_UNSPEC;
+	if (!measure(skb, ip, e, &s))
+		return malformed(direction);
+	add(c, ip, &s, 1);
+	raise(c, s.outer, s.inner);
+	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
