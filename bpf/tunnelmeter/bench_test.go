@@ -36,6 +36,37 @@ func BenchmarkMeter(b *testing.B) {
 	}
 }
 
+// BenchmarkRead reads every counter of 5,000 peers, both ways.
+func BenchmarkRead(b *testing.B) {
+	m := programFor(b, DefaultPeers, Direct, false)
+	for i := range DefaultPeers {
+		m.visit(b, Ingress, i)
+		m.visit(b, Egress, i)
+	}
+	for b.Loop() {
+		if got := len(m.read(b).Flows); got != 2*DefaultPeers {
+			b.Fatalf("%d flows", got)
+		}
+	}
+}
+
+// BenchmarkEnsure finds both programs of one NIC where they should be.
+func BenchmarkEnsure(b *testing.B) {
+	for _, hook := range []Hook{TCX, Classic} {
+		b.Run(string(hook), func(b *testing.B) {
+			n := newNIC(b)
+			m := n.meter(on(hook))
+			n.do(func() {
+				for b.Loop() {
+					if _, err := m.Ensure(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
+
 func report(b *testing.B, figures []figure) {
 	for range b.N { //nolint:revive // a test run has its own repetition; the figures do not depend on b.N
 	}

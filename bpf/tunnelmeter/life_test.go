@@ -213,19 +213,19 @@ func from(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
-// visit shows one packet from a peer, on a given CPU.
-func (m *Meter) visit(tb testing.TB, i int) {
+// visit shows one packet from a peer, or to it.
+func (m *Meter) visit(tb testing.TB, d Direction, i int) {
 	tb.Helper()
-	p := tunnelled(Ingress, innerUDP(100), ip4{})
-	copy(p[14+12:], from(i).AsSlice())
-	m.show(tb, Ingress, p, 0)
+	p := tunnelled(d, innerUDP(100), ip4{})
+	copy(p[14+12+4*int(d):], from(i).AsSlice()) // source or destination
+	m.show(tb, d, p, 0)
 }
 
 func TestAStrangerCannotMakeTheMeterGrow(t *testing.T) {
 	m := program(t, Direct, false)
 	most := int(m.kernel.flows.MaxEntries())
 	for i := range 4 * most {
-		m.visit(t, i)
+		m.visit(t, Ingress, i)
 	}
 	r := m.read(t)
 	if len(r.Flows) > most {
@@ -251,7 +251,7 @@ func TestNoPeerIsForgottenUpToThePromisedNumber(t *testing.T) {
 				set.Set(i / 500 % cpus)
 				_ = unix.SchedSetaffinity(0, &set) // a possible CPU may be offline
 			}
-			m.visit(t, i)
+			m.visit(t, Ingress, i)
 		}
 	}()
 	<-done

@@ -7,8 +7,8 @@
  * Counts what the tunnel sends and receives, at the underlay NIC. Looks, and decides nothing: every path
  * ends in TC_ACT_UNSPEC, which is TCX_NEXT as well.
  *
- *   *_direct   reads the packet in place; the verifier grants that with CAP_PERFMON
- *   *_copied   fetches headers by bpf_skb_load_bytes; CAP_BPF and CAP_NET_ADMIN are enough
+ *   *_direct   reads the packet in place, which a verifier may grant only with CAP_PERFMON
+ *   *_copied   fetches headers by bpf_skb_load_bytes; CAP_BPF and CAP_NET_ADMIN are enough everywhere
  *
  * Both give the same numbers. The direct one has the short way for a whole packet of a peer it knows, and turns to
  * the other's for the rest: a first packet, super-packets (one for dozens), fragments, IP options, ICMP, IPv6, and a

@@ -22,7 +22,7 @@ type Access string
 
 // The two programs. They count the same; see the package comment for what each costs.
 const (
-	Direct Access = "direct" // in place; wants CAP_PERFMON
+	Direct Access = "direct" // in place; a kernel may want CAP_PERFMON for it
 	Copied Access = "copied" // by bpf_skb_load_bytes; CAP_BPF and CAP_NET_ADMIN are enough
 )
 
