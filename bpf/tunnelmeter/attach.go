@@ -16,6 +16,7 @@ import (
 // Hook is a place in the kernel that runs programs for the packets of an interface.
 type Hook string
 
+// The two places.
 const (
 	TCX     Hook = "tcx" // since 6.6; the kernel detaches what the process held
 	Classic Hook = "tc"  // a clsact qdisc with filters, which stay until somebody removes them
@@ -24,6 +25,7 @@ const (
 // State is where a program of the meter was found.
 type State string
 
+// Where a program can be.
 const (
 	First    State = "first"     // nothing runs before it: it sees every packet
 	Behind   State = "behind"    // others run before it, and one that gives a final verdict (Cilium's do) hides the packet

@@ -376,7 +376,9 @@ func TestADeviceThatCarriesNoTunnelIsRefused(t *testing.T) {
 			t.Errorf("%s: a refused meter left programs on the other device", device)
 		}
 	}
-	if _, err := Start(Options{}); err == nil || !strings.Contains(err.Error(), "no device") {
-		t.Errorf("err = %v", err)
+	for _, o := range []Options{{}, {Devices: []string{"eth0"}, Peers: -1}, {Devices: []string{"eth0"}, Peers: 1 << 30}, {Devices: []string{"eth0"}, Lease: -1}} {
+		if _, err := Start(o); err == nil || !strings.Contains(err.Error(), "want 1 to") && !strings.Contains(err.Error(), "no device") {
+			t.Errorf("%+v: err = %v", o, err)
+		}
 	}
 }

@@ -53,6 +53,7 @@ type order struct {
 	Options
 	Keep  []capability // nil: all
 	NoBPF bool         // a seccomp profile refuses bpf(2)
+	NoTCX bool         // a kernel that does not know it
 }
 
 type answer struct {
@@ -122,7 +123,10 @@ func playOwner() {
 		must(t, keepOnly(o.Keep...))
 	}
 	if o.NoBPF {
-		must(t, forbidBPF())
+		must(t, refuseBPF(everyCommand, unix.EPERM))
+	}
+	if o.NoTCX {
+		must(t, refuseBPF(unix.BPF_PROG_QUERY, unix.EINVAL))
 	}
 	says := json.NewEncoder(os.Stdout)
 	m, err := Start(o.Options)
@@ -159,13 +163,20 @@ func keepOnly(keep ...capability) error {
 	return unix.Capset(&hdr, &sets[0])
 }
 
-// forbidBPF makes bpf(2) fail with EPERM on this thread, as a container runtime's profile may.
-func forbidBPF() error {
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jt: 0, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.EPERM)}, // SECCOMP_RET_ERRNO
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                      // SECCOMP_RET_ALLOW
+// refuseBPF makes one command of bpf(2) fail on this thread, or all: as a container runtime's profile does, or, with
+// EINVAL, a kernel that does not know it.
+func refuseBPF(command int, errno unix.Errno) error {
+	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000}                  // SECCOMP_RET_ALLOW
+	refuse := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(errno)} // SECCOMP_RET_ERRNO
+	equal := func(k uint32, otherwise uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: otherwise}
+	}
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	filter := []unix.SockFilter{load(0), equal(unix.SYS_BPF, 1), refuse, allow} // seccomp_data.nr
+	if command != everyCommand {
+		filter = []unix.SockFilter{load(0), equal(unix.SYS_BPF, 3), load(16), equal(uint32(command), 1), refuse, allow} // seccomp_data.args[0]
 	}
 	runtime.LockOSThread() // never unlocked
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
@@ -174,3 +185,5 @@ func forbidBPF() error {
 	}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }
+
+const everyCommand = -1

@@ -24,11 +24,21 @@ const (
 // classicChain attaches filters to a clsact qdisc, which outlive the process; that is what the lease is for.
 type classicChain struct {
 	programs [2]*ebpf.Program
+	ids      [2]int       // of the programs
 	used     map[int]bool // interfaces, by index; true: the clsact qdisc was made here
 }
 
-func newClassicChain(programs [2]*ebpf.Program) *classicChain {
-	return &classicChain{programs: programs, used: map[int]bool{}}
+func newClassicChain(programs [2]*ebpf.Program) (*classicChain, error) {
+	c := &classicChain{programs: programs, used: map[int]bool{}}
+	for d, p := range programs {
+		info, err := p.Info()
+		if err != nil {
+			return c, fmt.Errorf("looking at our program: %w", err)
+		}
+		id, _ := info.ID()
+		c.ids[d] = int(id)
+	}
+	return c, nil
 }
 
 func (c *classicChain) find(ifindex int, d Direction) (State, []string, error) {
@@ -36,14 +46,9 @@ func (c *classicChain) find(ifindex int, d Direction) (State, []string, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	info, err := c.programs[d].Info()
-	if err != nil {
-		return "", nil, fmt.Errorf("looking at our program: %w", err)
-	}
-	id, _ := info.ID()
 	var ahead []string
 	for _, f := range filters { // the order of the dump is the order in which they run
-		if ours(f) && f.(*netlink.BpfFilter).Id == int(id) {
+		if ours(f) && f.(*netlink.BpfFilter).Id == c.ids[d] {
 			if len(ahead) > 0 {
 				return Behind, ahead, nil
 			}
@@ -129,7 +134,7 @@ func (c *classicChain) close() error {
 // removeLeftovers deletes the filters of an owner that died, from every interface of this network namespace, and says
 // how many there were. The qdiscs stay, because nobody knows any more who made them; an empty one costs a packet nothing.
 func removeLeftovers() (int, error) {
-	qdiscs, err := netlink.QdiscList(nil)
+	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(nil) })
 	if err != nil {
 		return 0, fmt.Errorf("listing qdiscs, to find filters that a meter left: %w", err)
 	}
@@ -172,7 +177,9 @@ func describe(f netlink.Filter) string {
 
 // filtersOf lists the filters of one direction as they run; none where there is no clsact, or no interface any more.
 func filtersOf(ifindex int, d Direction) ([]netlink.Filter, error) {
-	filters, err := netlink.FilterList(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent(d))
+	filters, err := dump(func() ([]netlink.Filter, error) {
+		return netlink.FilterList(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent(d))
+	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -180,6 +187,17 @@ func filtersOf(ifindex int, d Direction) ([]netlink.Filter, error) {
 		return nil, fmt.Errorf("listing the tc filters of interface %d, %s: %w", ifindex, d, err)
 	}
 	return filters, nil
+}
+
+// dump asks again while somebody changes what is listed: the kernel then may have left something out.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		out, err := list()
+		if try == tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
 }
 
 func deleteFilter(f netlink.Filter) error {

@@ -27,8 +27,8 @@
 // attached at the head. On older kernels it is a filter of Cilium's priority with another handle, added later, which then
 // runs first. Both are lost when Cilium attaches again; [Meter.Check] says so and [Meter.Ensure] mends it. What others attached is
 // never touched: filters are ours by their name, and a clsact qdisc is deleted only by the meter that made it, when no
-// filter is left in it. (If somebody adds one between that look and the deletion, it goes along: the kernel has no such
-// deletion on condition. Cilium's agent puts its own back at its next regeneration.)
+// filter is left in it. (If somebody adds one between that look and the deletion, it goes along: the kernel has no
+// deletion on condition.)
 //
 // # When the process goes
 //

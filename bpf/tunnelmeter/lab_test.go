@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -272,12 +271,4 @@ func (w *witness) read() (skbs, bytes uint64) {
 	var v [2]uint64
 	must(w.tb, w.m.Lookup(uint32(0), &v))
 	return v[0], v[1]
-}
-
-func placements(ps []Placement) string {
-	var out []string
-	for _, p := range ps {
-		out = append(out, p.String())
-	}
-	return strings.Join(out, "; ")
 }

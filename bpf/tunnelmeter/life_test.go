@@ -187,6 +187,24 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 	}
 }
 
+func TestWithoutTCXTheMeterTakesClassicTCUnlessItMustNot(t *testing.T) {
+	n := newNIC(t)
+	n.ciliumClassic()
+	w := n.owner(order{Options: on(""), NoTCX: true})
+	if w.first.Hook != Classic {
+		t.Fatalf("%+v", w.first)
+	}
+	n.exchange()
+	if got := w.packets(); got != 2 {
+		t.Errorf("counts %d packets, want 2", got)
+	}
+	w.kill()
+	w = n.owner(order{Options: on(TCX), NoTCX: true})
+	if !strings.Contains(w.first.Error, "has no tcx") {
+		t.Errorf("%+v", w.first)
+	}
+}
+
 // A kernel that refuses to read in place is one that this test cannot have: the choice is made on its answer alone.
 func TestTheCopyingProgramIsTakenWhereTheOtherIsRefusedAndSaysWhy(t *testing.T) {
 	needsRoot(t)

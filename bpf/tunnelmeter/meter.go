@@ -22,12 +22,15 @@ const (
 	DefaultLease = 10 * time.Second
 )
 
+// maxPeers is far above any cluster, and 13 GB on 64 CPUs.
+const maxPeers = 1 << 20
+
 // Options say where and how to measure. Zero means the default, but for Devices.
 type Options struct {
 	Devices []string // names of the underlay's NICs; a packet that passes two of them counts twice
 	Port    uint16   // UDP port of the tunnel
 	Peers   int      // how many are held at once, before the one least heard of is forgotten; see Memory
-	Hook    Hook     // TCX where the kernel has it, else Classic
+	Hook    Hook     // TCX where the kernel has it, else Classic, which sees nothing that a tcx program ends
 	Access  Access   // Direct where the kernel lets it be loaded, else Copied
 	// Lease is how long a classic program still counts after its owner has died.
 	Lease time.Duration
@@ -55,6 +58,9 @@ func Start(o Options) (*Meter, error) {
 	o = o.withDefaults()
 	if len(o.Devices) == 0 {
 		return nil, errors.New("starting the tunnel meter: no device is named; name the NICs that carry the tunnel")
+	}
+	if o.Peers < 1 || o.Peers > maxPeers || o.Lease < time.Millisecond {
+		return nil, fmt.Errorf("starting the tunnel meter: %d peers and a lease of %s; want 1 to %d peers and a millisecond or more", o.Peers, o.Lease, maxPeers)
 	}
 	if err := missing(); err != nil {
 		return nil, fmt.Errorf("starting the tunnel meter: %w", err)
@@ -89,8 +95,10 @@ func start(o Options) (*Meter, error) {
 		return nil, fmt.Errorf("loading the program: %w", explain(err))
 	}
 	if hook == Classic {
-		m.chain = newClassicChain(m.kernel.programs)
-		m.lease, err = holdLease(m.kernel.leaseEnd, o.Lease)
+		m.chain, err = newClassicChain(m.kernel.programs)
+		if err == nil {
+			m.lease, err = holdLease(m.kernel.leaseEnd, o.Lease)
+		}
 	} else {
 		m.chain = newTCXChain(m.kernel.programs)
 	}
@@ -156,7 +164,7 @@ func entries(peers int) (uint32, error) {
 
 // Memory is what the kernel allocates for the flows of that many peers on a machine of that many possible CPUs, in
 // bytes. It is allocated at once, grows no further, and counts against the memory limit of the container. At 5,000
-// peers: 3.7 MB on 4 CPUs, 15 MB on 16, 86 MB on 64.
+// peers: 4.0 MB on 4 CPUs, 15 MB on 16, 86 MB on 64.
 func Memory(peers, cpus int) int {
 	const (
 		counters = 72     // struct counters, on each CPU
