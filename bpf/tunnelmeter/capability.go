@@ -58,23 +58,19 @@ func missing() error {
 	return &MissingCapabilityError{names}
 }
 
-// explain adds to an error of the kernel what it means for somebody who has the capabilities.
+// explain says what an error of the kernel means for somebody who has the capabilities. The libraries' own words about an
+// EPERM are left out, because they would send the reader to a limit that kernels since 5.11 do not have.
 func explain(err error) error {
-	advice := ""
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, unix.EPERM):
-		advice = "the capabilities are there, so it is the seccomp profile (bpf(2) must be let through), a user namespace " +
-			"that owns this network (only the host's own will do), or before kernel 5.11 RLIMIT_MEMLOCK"
+		return fmt.Errorf("%w, although the capabilities are there: it is the seccomp profile, which must let bpf(2) through, or a user "+
+			"namespace (the network must be the host's own), or before kernel 5.11 a low RLIMIT_MEMLOCK; this one is %s", unix.EPERM, release())
 	case errors.Is(err, unix.ENOMEM):
-		advice = "BPF maps count against the memory limit of the container: raise it, or let the meter hold fewer peers"
-	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
-		advice = "this kernel (" + release() + ") cannot do it; the meter wants 5.10 or later"
-	default:
-		return err
+		return fmt.Errorf("%w: BPF maps count against the memory limit of the container; raise it, or let the meter hold fewer peers", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%w: this kernel is %s, and the meter wants 5.10 or later", err, release())
 	}
-	return fmt.Errorf("%w: %s", err, advice)
+	return err
 }
 
 func release() string {

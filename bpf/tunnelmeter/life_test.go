@@ -151,8 +151,8 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"only NET_ADMIN":  {order{Keep: []capability{capNetAdmin}}, []string{"CAP_BPF"}, []string{"CAP_NET_ADMIN"}, true},
 		"only BPF":        {order{Keep: []capability{capBPF}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
 		"only SYS_ADMIN":  {order{Keep: []capability{capSysAdmin}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
-		"a profile":       {order{NoBPF: true}, []string{"operation not permitted", "seccomp"}, nil, false},
-		"a profile, tc":   {order{NoBPF: true, Options: Options{Hook: Classic}}, []string{"operation not permitted", "seccomp"}, nil, false},
+		"a profile":       {order{NoBPF: true}, []string{"operation not permitted", "seccomp"}, []string{"consider rlimit"}, false},
+		"a profile, tc":   {order{NoBPF: true, Options: Options{Hook: Classic}}, []string{"operation not permitted", "seccomp"}, []string{"consider rlimit"}, false},
 		"what is wanted":  {order{Keep: []capability{capBPF, capNetAdmin}}, nil, nil, false},
 		"the same by tc":  {order{Keep: []capability{capBPF, capNetAdmin}, Options: Options{Hook: Classic}}, nil, nil, false},
 		"copying program": {order{Keep: []capability{capBPF, capNetAdmin}, Options: Options{Access: Copied}}, nil, nil, false},
@@ -169,7 +169,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 			}
 			for _, part := range c.not {
 				if strings.Contains(a.Error, part) {
-					t.Errorf("%q says %q, which is there", a.Error, part)
+					t.Errorf("%q says %q, which is not so", a.Error, part)
 				}
 			}
 			if a.Typed != c.typed || len(c.says) == 0 && a.Error != "" {
