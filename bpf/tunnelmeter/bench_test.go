@@ -6,6 +6,7 @@ package tunnelmeter
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -27,18 +28,19 @@ type figure struct {
 func BenchmarkMeter(b *testing.B) {
 	needsRoot(b)
 	for _, access := range []Access{Direct, Copied} {
-		b.Run(string(access), func(b *testing.B) { report(b, measure(b, access)) })
+		b.Run(string(access), func(b *testing.B) { report(b, measure(b, access, false)) })
 		b.Run(string(access)+"-without-perfmon", func(b *testing.B) {
 			var figures []figure
 			child(b, "measure-"+string(access), &figures)
 			report(b, figures)
 		})
 	}
+	b.Run("direct-by-classic-tc", func(b *testing.B) { report(b, measure(b, Direct, true)) }) // looks at the clock
 }
 
 // BenchmarkRead reads every counter of 5,000 peers, both ways.
 func BenchmarkRead(b *testing.B) {
-	m := programFor(b, DefaultPeers, Direct, false)
+	m := programFor(b, DefaultPeers, variant{access: Direct})
 	for i := range DefaultPeers {
 		m.visit(b, Ingress, i)
 		m.visit(b, Egress, i)
@@ -82,7 +84,7 @@ const (
 	repetition = 200_000
 )
 
-func measure(tb testing.TB, access Access) []figure {
+func measure(tb testing.TB, access Access, leased bool) []figure {
 	tb.Helper()
 	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, License: "Apache-2.0",
@@ -92,9 +94,10 @@ func measure(tb testing.TB, access Access) []figure {
 	defer empty.Close()
 	n, err := entries(DefaultPeers)
 	must(tb, err)
-	l, err := load(access, testPort, n, false)
+	l, err := load(variant{access, testPort, n, leased, leased && haveCoarseClock()})
 	must(tb, err)
 	defer l.all.Close()
+	must(tb, l.leaseEnd.Set(uint64(math.MaxUint64)))
 	var out []figure
 	for _, shape := range shapes() {
 		var with, without []float64
@@ -141,7 +144,7 @@ func measureWithoutPerfmon(access Access) func() {
 		if have(capPerfmon) {
 			t.Fatal("CAP_PERFMON is still there")
 		}
-		must(t, json.NewEncoder(os.Stdout).Encode(measure(t, access)))
+		must(t, json.NewEncoder(os.Stdout).Encode(measure(t, access, false)))
 	}
 }
 

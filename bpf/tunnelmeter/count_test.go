@@ -5,6 +5,7 @@ package tunnelmeter
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -140,7 +141,7 @@ func TestAPacketIsCountedAsItIsOnTheWire(t *testing.T) {
 	eachAccess(t, func(t *testing.T, access Access) {
 		for name, tale := range tales() {
 			t.Run(name, func(t *testing.T) {
-				m := program(t, access, false)
+				m := program(t, variant{access: access})
 				for _, s := range tale.shown {
 					m.show(t, s.direction, append(packet{}, s.packet...), s.gso)
 				}
@@ -171,7 +172,7 @@ func shortest(p packet) int {
 // A packet that ends anywhere before its end has no length that could be believed.
 func TestATruncatedPacketEntersNoFlow(t *testing.T) {
 	eachAccess(t, func(t *testing.T, access Access) {
-		m := program(t, access, false)
+		m := program(t, variant{access: access})
 		whole := tunnelled(Ingress, innerTCP(30), ip4{})
 		for n := shortest(whole); n < len(whole); n++ {
 			m.show(t, Ingress, whole[:n:n], 0)
@@ -227,7 +228,7 @@ func judge(tb testing.TB, direct, copied *Meter, s shown) {
 
 // The tales' packets with bytes changed, cut off, and gso sizes that no kernel would set.
 func TestNoBytesMakeAProgramCountNonsense(t *testing.T) {
-	direct, copied := program(t, Direct, false), program(t, Copied, false)
+	direct, copied := program(t, variant{access: Direct}), program(t, variant{access: Copied})
 	rng := rand.New(rand.NewPCG(4, 1))
 	var all []shown
 	for _, tale := range tales() {
@@ -255,7 +256,7 @@ func FuzzProgram(f *testing.F) {
 			f.Add(uint8(s.direction), uint16(s.gso), []byte(s.packet))
 		}
 	}
-	direct, copied := program(f, Direct, false), program(f, Copied, false)
+	direct, copied := program(f, variant{access: Direct}), program(f, variant{access: Copied})
 	f.Fuzz(func(t *testing.T, d uint8, gso uint16, bytes []byte) {
 		if len(bytes) < 14 || len(bytes) < shortest(bytes) || len(bytes) > 3000 {
 			return // no test run takes them
@@ -265,27 +266,30 @@ func FuzzProgram(f *testing.F) {
 }
 
 func TestALeasedProgramCountsOnlyUntilItsLeaseEnds(t *testing.T) {
-	eachAccess(t, func(t *testing.T, access Access) {
-		m := program(t, access, true)
-		each := []shown{
-			out(tunnelled(Egress, innerTCP(100), ip4{})),
-			in(tooBig(1400, testPort, local(), peer())),
-			in(ethernet(0x86dd).ip6(17, 108).udp(testPort, 100).zeros(100)),
-		}
-		showAll := func() Reading {
-			for _, s := range each {
-				m.show(t, s.direction, s.packet, 0)
+	for _, v := range []variant{{access: Direct}, {access: Copied}, {access: Direct, coarse: true}, {access: Copied, coarse: true}} {
+		v.leased = true
+		t.Run(fmt.Sprintf("%s, coarse clock %t", v.access, v.coarse), func(t *testing.T) {
+			m := program(t, v)
+			each := []shown{
+				out(tunnelled(Egress, innerTCP(100), ip4{})),
+				in(tooBig(1400, testPort, local(), peer())),
+				in(ethernet(0x86dd).ip6(17, 108).udp(testPort, 100).zeros(100)),
 			}
-			return m.read(t)
-		}
-		diff(t, Reading{}, showAll())
-		l := &lease{until: m.kernel.leaseEnd, length: DefaultLease}
-		must(t, l.renew())
-		held := showAll()
-		if c := held.Flows[Flow{peer(), Egress}]; c.Packets != 1 || c.TooBig != 1 || held.Strays[Ingress].IPv6SKBs != 1 {
-			t.Errorf("with a lease: %+v", held)
-		}
-		must(t, m.kernel.leaseEnd.Set(uint64(1)))
-		diff(t, held, showAll())
-	})
+			showAll := func() Reading {
+				for _, s := range each {
+					m.show(t, s.direction, s.packet, 0)
+				}
+				return m.read(t)
+			}
+			diff(t, Reading{}, showAll())
+			l := &lease{until: m.kernel.leaseEnd, length: DefaultLease}
+			must(t, l.renew())
+			held := showAll()
+			if c := held.Flows[Flow{peer(), Egress}]; c.Packets != 1 || c.TooBig != 1 || held.Strays[Ingress].IPv6SKBs != 1 {
+				t.Errorf("with a lease: %+v", held)
+			}
+			must(t, m.kernel.leaseEnd.Set(uint64(1)))
+			diff(t, held, showAll())
+		})
+	}
 }

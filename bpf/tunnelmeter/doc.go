@@ -44,13 +44,14 @@
 // lets it load. 6.18 loads Direct without CAP_PERFMON too; that capability then only spares the program what the kernel adds
 // to it against speculation.
 //
-// Nanoseconds a packet on 6.18, net of an empty program (BenchmarkMeter, medians):
+// Nanoseconds a packet on 6.18, net of an empty program (BenchmarkMeter, medians; one peer, so its counters are in the cache):
 //
-//	                         VXLAN   other TCP, UDP, IPv6, ARP
-//	direct                      15   0-2
-//	direct, no CAP_PERFMON      35   0-2
-//	copied                      40   11-16 (ARP 0)
-//	copied, no CAP_PERFMON      94   11-20 (ARP 0)
+//	                         VXLAN   TCP, other UDP, IPv6   ARP
+//	direct                      13                    0-2     0
+//	direct, by classic tc       20                    0-2     0
+//	direct, no CAP_PERFMON      32                    0-2     0
+//	copied                      35                   9-11     0
+//	copied, no CAP_PERFMON      82                  11-18     0
 //
 // A super-packet and a fragment take the way of the copied program, once for dozens of packets. Memory is fixed at [Start]: see
 // [Memory]. Reading 5,000 peers both ways takes 7 ms of processor time.

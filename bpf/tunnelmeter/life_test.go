@@ -115,7 +115,7 @@ func (n *nic) leftBehind(t *testing.T) *Meter {
 }
 
 func TestALeaseIsRenewedUntilItEnds(t *testing.T) {
-	m := program(t, Direct, true)
+	m := program(t, variant{access: Direct, leased: true})
 	until := func() (ns uint64) {
 		must(t, m.kernel.leaseEnd.Get(&ns))
 		return ns
@@ -208,21 +208,21 @@ func TestWithoutTCXTheMeterTakesClassicTCUnlessItMustNot(t *testing.T) {
 // A kernel that refuses to read in place is one that this test cannot have: the choice is made on its answer alone.
 func TestTheCopyingProgramIsTakenWhereTheOtherIsRefusedAndSaysWhy(t *testing.T) {
 	needsRoot(t)
-	refuse := func(which ...Access) func(Access) (*loaded, error) {
-		return func(a Access) (*loaded, error) {
-			if slices.Contains(which, a) {
-				return nil, errors.New("the verifier refuses the " + string(a) + " program")
+	refuse := func(which ...Access) func(variant) (*loaded, error) {
+		return func(v variant) (*loaded, error) {
+			if slices.Contains(which, v.access) {
+				return nil, errors.New("the verifier refuses the " + string(v.access) + " program")
 			}
-			return load(a, testPort, 1024, false)
+			return load(v)
 		}
 	}
-	l, access, why, err := loadBest(refuse(Direct))
+	l, access, why, err := loadBest(variant{port: testPort, entries: 1024}, refuse(Direct))
 	must(t, err)
 	l.all.Close()
 	if access != Copied || !strings.Contains(why, "refuses the direct program") {
 		t.Errorf("access %s, why %q", access, why)
 	}
-	if _, _, _, err := loadBest(refuse(Direct, Copied)); err == nil || !strings.Contains(err.Error(), "refuses the copied program") {
+	if _, _, _, err := loadBest(variant{port: testPort, entries: 1024}, refuse(Direct, Copied)); err == nil || !strings.Contains(err.Error(), "refuses the copied program") {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -240,7 +240,7 @@ func (m *Meter) visit(tb testing.TB, d Direction, i int) {
 }
 
 func TestAStrangerCannotMakeTheMeterGrow(t *testing.T) {
-	m := program(t, Direct, false)
+	m := program(t, variant{access: Direct})
 	most := int(m.kernel.flows.MaxEntries())
 	for i := range 4 * most {
 		m.visit(t, Ingress, i)
@@ -256,7 +256,7 @@ func TestAStrangerCannotMakeTheMeterGrow(t *testing.T) {
 
 func TestNoPeerIsForgottenUpToThePromisedNumber(t *testing.T) {
 	const peers = DefaultPeers // each with two flows
-	m := programFor(t, peers, Direct, false)
+	m := programFor(t, peers, variant{access: Direct})
 	cpus, err := ebpf.PossibleCPU()
 	must(t, err)
 	done := make(chan struct{})
@@ -283,7 +283,7 @@ func TestMemoryIsWhatTheKernelAllocates(t *testing.T) {
 	for _, peers := range []int{100, DefaultPeers} {
 		n, err := entries(peers)
 		must(t, err)
-		l, err := load(Direct, testPort, n, false)
+		l, err := load(variant{access: Direct, port: testPort, entries: n})
 		must(t, err)
 		defer l.all.Close()
 		info, err := l.flows.Info()

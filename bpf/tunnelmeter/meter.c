@@ -29,13 +29,14 @@
 /* Set once, before loading. */
 const volatile __be16 tunnel_port = 0;
 const volatile __u8 leased = 0;
+const volatile __u8 coarse = 0; /* the kernel has the cheap clock, which came with 5.11 and is a tick behind */
 
 /* CLOCK_MONOTONIC, ns. A leased program (classic tc: nobody removes it if its owner dies) counts only before it. */
 volatile __u64 lease_end = 0;
 
 static __always_inline int expired(void)
 {
-	return leased && bpf_ktime_get_ns() > lease_end;
+	return leased && (coarse ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns()) > lease_end;
 }
 
 /* Later fragments carry no port: they are ours if the first one of the same datagram was. */

@@ -85,11 +85,12 @@ func start(o Options) (*Meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	loadAs := func(access Access) (*loaded, error) { return load(access, o.Port, entries, hook == Classic) }
-	if o.Access == "" {
-		m.kernel, m.access, m.reason, err = loadBest(loadAs)
+	v := variant{access: o.Access, port: o.Port, entries: entries, leased: hook == Classic}
+	v.coarse = v.leased && haveCoarseClock()
+	if v.access == "" {
+		m.kernel, m.access, m.reason, err = loadBest(v, load)
 	} else {
-		m.kernel, err = loadAs(o.Access)
+		m.kernel, err = load(v)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("loading the program: %w", explain(err))

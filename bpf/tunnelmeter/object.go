@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 )
 
 // object is meter.c compiled (make generate); little endian, which is what amd64 and arm64 are.
@@ -35,22 +37,36 @@ type loaded struct {
 	all      *ebpf.Collection
 }
 
-// load asks the kernel for one variant. leased programs count only while somebody renews their lease.
-func load(access Access, port uint16, entries uint32, leased bool) (*loaded, error) {
+// variant is what is decided before a program is loaded, and then part of it.
+type variant struct {
+	access  Access
+	port    uint16
+	entries uint32 // of the flows
+	leased  bool   // counts only while somebody renews its lease
+	coarse  bool   // by the cheap clock, which came with 5.11
+}
+
+func haveCoarseClock() bool {
+	return features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs) == nil
+}
+
+// load asks the kernel for one variant.
+func load(v variant) (*loaded, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		return nil, fmt.Errorf("reading the embedded object (run make generate and commit meter.o): %w", err)
 	}
-	names := [2]string{"in_" + string(access), "out_" + string(access)}
+	names := [2]string{"in_" + string(v.access), "out_" + string(v.access)}
 	for name := range spec.Programs {
 		if name != names[Ingress] && name != names[Egress] {
 			delete(spec.Programs, name)
 		}
 	}
-	spec.Maps["meter_flows"].MaxEntries = entries
+	spec.Maps["meter_flows"].MaxEntries = v.entries
 	err = errors.Join(
-		spec.Variables["tunnel_port"].Set([2]byte{byte(port >> 8), byte(port)}),
-		spec.Variables["leased"].Set(leased),
+		spec.Variables["tunnel_port"].Set([2]byte{byte(v.port >> 8), byte(v.port)}),
+		spec.Variables["leased"].Set(v.leased),
+		spec.Variables["coarse"].Set(v.coarse),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("setting the program's constants: %w", err)
@@ -69,12 +85,14 @@ func load(access Access, port uint16, entries uint32, leased bool) (*loaded, err
 }
 
 // loadBest prefers the cheaper program. With the other one it also says why.
-func loadBest(load func(Access) (*loaded, error)) (*loaded, Access, string, error) {
-	l, direct := load(Direct)
+func loadBest(v variant, load func(variant) (*loaded, error)) (*loaded, Access, string, error) {
+	v.access = Direct
+	l, direct := load(v)
 	if direct == nil {
 		return l, Direct, "", nil
 	}
-	l, copied := load(Copied)
+	v.access = Copied
+	l, copied := load(v)
 	if copied != nil {
 		return nil, "", "", errors.Join(copied, direct)
 	}

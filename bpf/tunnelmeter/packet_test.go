@@ -107,19 +107,20 @@ type skbuff struct {
 }
 
 // program loads one variant without attaching it. The caller sees its maps through the Meter.
-func program(tb testing.TB, access Access, leased bool) *Meter {
+func program(tb testing.TB, v variant) *Meter {
 	tb.Helper()
-	return programFor(tb, 64, access, leased)
+	return programFor(tb, 64, v)
 }
 
-func programFor(tb testing.TB, peers int, access Access, leased bool) *Meter {
+func programFor(tb testing.TB, peers int, v variant) *Meter {
 	tb.Helper()
 	needsRoot(tb)
 	n, err := entries(peers)
 	must(tb, err)
-	l, err := load(access, testPort, n, leased)
+	v.port, v.entries = testPort, n
+	l, err := load(v)
 	must(tb, err)
-	m := &Meter{kernel: l, access: access}
+	m := &Meter{kernel: l, access: v.access}
 	tb.Cleanup(func() { must(tb, m.Close()) })
 	return m
 }
