@@ -46,9 +46,9 @@ const (
 	atInner       = atInnerType + 2
 )
 
-// fragmented is a datagram of the tunnel in two: the first has 1,400 bytes behind its header.
-func fragmented(d Direction, id uint16) (first, later packet) {
-	whole := tunnelled(d, innerTCP(1500-52-30), ip4{id: id, fragment: 0x2000})
+// fragmented is a datagram of the tunnel in two: behind their headers the first has 1,400 bytes, the other the rest.
+func fragmented(d Direction, id uint16, rest int) (first, later packet) {
+	whole := tunnelled(d, innerTCP(1400+rest-82), ip4{id: id, fragment: 0x2000})
 	h := ip4{src: local(), dst: peer(), protocol: 17, id: id, fragment: 1400 / 8, payload: len(whole) - 34 - 1400}
 	if d == Ingress {
 		h.src, h.dst = h.dst, h.src
@@ -77,8 +77,9 @@ func tales() map[string]tale {
 	one := func(f Flow, c Counters) map[Flow]Counters { return map[Flow]Counters{f: c} }
 	whole := Counters{Packets: 1, OuterBytes: 202, InnerBytes: 152, OuterMax: 202, InnerMax: 152}
 	badOnce := [2]Strays{Ingress: {Malformed: 1}}
-	first, later := fragmented(Ingress, 7)
-	_, othersLater := fragmented(Ingress, 8)
+	first, later := fragmented(Ingress, 7, 100)
+	_, othersLater := fragmented(Ingress, 8, 100)
+	firstOfTwo, oneByte := fragmented(Ingress, 9, 1)
 	sentWhole := out(tunnelled(Egress, innerTCP(100), ip4{}))
 	heard := func(n uint64, mtu uint32) map[Flow]Counters {
 		c := whole
@@ -119,6 +120,7 @@ func tales() map[string]tale {
 		"both fragments":                    {shown: []shown{in(first), in(later)}, want: one(received, Counters{Packets: 1, OuterBytes: 1540, InnerBytes: 1470, FirstFragments: 1, LaterFragments: 1, OuterMax: 1420, InnerMax: 1470})},
 		"a later fragment of others":        {shown: []shown{in(first), in(othersLater)}, want: one(received, Counters{Packets: 1, OuterBytes: 1420, InnerBytes: 1470, FirstFragments: 1, OuterMax: 1420, InnerMax: 1470})},
 		"a later fragment the other way":    {shown: []shown{in(first), out(later)}, want: one(received, Counters{Packets: 1, OuterBytes: 1420, InnerBytes: 1470, FirstFragments: 1, OuterMax: 1420, InnerMax: 1470})},
+		"a last fragment of one byte":       {shown: []shown{in(firstOfTwo), in(oneByte)}, want: one(received, Counters{Packets: 1, OuterBytes: 1441, InnerBytes: 1371, FirstFragments: 1, LaterFragments: 1, OuterMax: 1420, InnerMax: 1371})},
 		"a later fragment alone":            {shown: []shown{in(later)}},
 		"too big":                           {shown: []shown{sentWhole, in(tooBig(1400, testPort, local(), peer()))}, want: heard(1, 1400)},
 		"too big, the smallest MTU":         {shown: []shown{sentWhole, in(tooBig(1400, testPort, local(), peer())), in(tooBig(1300, testPort, local(), peer())), in(tooBig(1350, testPort, local(), peer()))}, want: heard(3, 1300)},
