@@ -144,10 +144,15 @@ func TestAPacketIsCountedAsItIsOnTheWire(t *testing.T) {
 		for name, tale := range tales() {
 			t.Run(name, func(t *testing.T) {
 				m := program(t, variant{access: access})
-				for _, s := range tale.shown {
-					m.show(t, s.direction, append(packet{}, s.packet...), s.gso)
+				var before Reading
+				for range 2 { // of a stranger, and of a peer that is known
+					for _, s := range tale.shown {
+						m.show(t, s.direction, append(packet{}, s.packet...), s.gso)
+					}
+					after := m.read(t)
+					diff(t, Reading{tale.want, tale.strays}, after.Since(before))
+					before = after
 				}
-				diff(t, Reading{tale.want, tale.strays}, m.read(t))
 			})
 		}
 	})
@@ -213,12 +218,15 @@ func (m *Meter) forget(tb testing.TB, r Reading) {
 	}
 }
 
-// judge shows a packet to both programs: they agree, and what they counted could be.
+// judge shows a packet to both programs, of a stranger and then of a peer they know, to which the direct one has
+// another way: they agree, and what they counted could be.
 func judge(tb testing.TB, direct, copied *Meter, s shown) {
 	tb.Helper()
 	before, beforeCopied := direct.read(tb), copied.read(tb)
-	direct.show(tb, s.direction, append(packet{}, s.packet...), s.gso)
-	copied.show(tb, s.direction, append(packet{}, s.packet...), s.gso)
+	for range 2 {
+		direct.show(tb, s.direction, append(packet{}, s.packet...), s.gso)
+		copied.show(tb, s.direction, append(packet{}, s.packet...), s.gso)
+	}
 	r, other := direct.read(tb), copied.read(tb)
 	if d := cmp.Diff(r.Since(before), other.Since(beforeCopied), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.IgnoreFields(Counters{}, "_")); d != "" {
 		tb.Fatalf("of %x (gso %d) the two programs count (-direct +copied):\n%s", s.packet, s.gso, d)
