@@ -5,7 +5,6 @@ package coordinator_test
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -104,18 +103,8 @@ func (k *scene) judge() {
 	if k.stop != nil {
 		k.stop()
 	}
-	file, err := os.Open(server.AuditLog())
-	if err != nil {
-		k.t.Error(err)
-		return
-	}
-	defer file.Close()
-	if _, err := file.Seek(k.from, io.SeekStart); err != nil {
-		k.t.Error(err)
-		return
-	}
 	o := &oracle.Oracle{}
-	err = oracle.Read(file, func(e *oracle.Event) {
+	err := oracle.ReadFileFrom(server.AuditLog(), k.from, func(e *oracle.Event) {
 		o.See(e)
 		if e.ObjectRef.Resource == "events" && e.By(account) && e.ResponseStatus.Code >= 400 && e.ResponseStatus.Code < 500 && e.ResponseStatus.Code != 403 {
 			k.t.Errorf("an Event was refused: %d %s", e.ResponseStatus.Code, e.ResponseStatus.Message)

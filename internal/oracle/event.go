@@ -90,11 +90,17 @@ func Read(log io.Reader, each func(*Event)) error {
 }
 
 // ReadFile is Read of a file.
-func ReadFile(path string, each func(*Event)) error {
+func ReadFile(path string, each func(*Event)) error { return ReadFileFrom(path, 0, each) }
+
+// ReadFileFrom is Read of what a file holds from an offset on, in bytes: a log that serves many tests is judged test by test.
+func ReadFileFrom(path string, offset int64, each func(*Event)) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("reading the audit log: %w", err)
 	}
 	defer file.Close()
+	if _, err := file.Seek(offset, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the audit log: %w", err)
+	}
 	return Read(file, each)
 }
