@@ -110,6 +110,16 @@ func (d *decider) asked(n *Node, q question) bool {
 		slices.Equal(c.RequiredChecks, requiredChecks(q, d.spec.Waivers, d.w.Now))
 }
 
+// justAsked says whether the agent was asked so lately that no answer is no news.
+func (d *decider) justAsked(n *Node) bool {
+	if n.Cutover == nil || n.Cutover.Spec.Challenge == nil || n.Cutover.Spec.Challenge.ID == n.Cutover.Status.ChallengeID {
+		return false
+	}
+	until := n.Cutover.Spec.Challenge.ExpiresAt.Add(answerGrace - challengeTTL)
+	d.wakeAt(until)
+	return d.w.Now.Before(until)
+}
+
 // ask judges the answer to a question, and asks it if it is not outstanding and act is true.
 func (d *decider) ask(n *Node, q question, act bool) answer {
 	if !d.asked(n, q) {
@@ -135,7 +145,7 @@ func heard(s *v1alpha1.Slot, a answer) progress {
 	switch {
 	case a.safe:
 		return done()
-	case a.fresh && answered(s.Reason):
+	case a.fresh && (answered(s.Reason) || s.Reason == v1alpha1.Soaking):
 		return progress{reason: s.Reason, message: s.Message}
 	}
 	return progress{reason: a.reason, message: a.message}

@@ -129,7 +129,7 @@ func (d *decider) tidy() {
 		if leaving != n.Leaving && (leaving || !rolling || role != v1alpha1.RoleUnknown) {
 			d.act(SetLeaving{Node: n.Name, UID: n.UID, On: leaving})
 		}
-		if n.SafeShown && !d.shownSafe(n) {
+		if n.SafeShown && !d.shownSafe(n) && !d.justAsked(n) {
 			d.act(SetSafe{Node: n.Name, UID: n.UID, Message: "the agent's last passing answer has expired or no longer holds"})
 		}
 	}

@@ -18,7 +18,8 @@ import (
 const (
 	// maxWaiting is how many waiting nodes the status names.
 	maxWaiting = 32
-	// lookahead is how many nodes are asked beyond the first that has not answered yet.
+	// lookahead is how many nodes are asked beyond the first that has not answered yet; with more slots free than that, one for
+	// each of them.
 	lookahead = 2
 	// maxUnsafe is how many unsafe nodes are passed over, and asked again whenever their answers expire, in search of a safe
 	// one. It bounds what a cluster in which nothing is safe costs: as many writes every two minutes, twice.
@@ -166,13 +167,14 @@ func (d *decider) grant(next []*Node) {
 	mixed := slices.ContainsFunc(next, func(n *Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
 	out, example := d.unavailable()
 	unanswered, unsafe := 0, 0
+	ahead := max(lookahead, int(d.spec.Rollout.MaxConcurrent)-len(d.status.Slots)-1)
 	for i, n := range next {
 		if reason, message := d.unfit(n, next[i:], mixed); reason != "" {
 			d.wait(n, reason, message)
 			continue
 		}
 		reason, message := d.full(n, out, example)
-		if reason != "" || unanswered > lookahead || unsafe >= maxUnsafe {
+		if reason != "" || unanswered > ahead || unsafe >= maxUnsafe {
 			if reason == "" {
 				reason, message = v1alpha1.SlotsTaken, "other nodes come first"
 			}
@@ -307,11 +309,14 @@ func (d *decider) grantTo(n *Node, a answer) {
 	if !n.SafeShown {
 		d.act(SetSafe{Node: n.Name, UID: n.UID, Safe: true, Message: "the agent's answer allows a drain: " + string(a.reason)})
 	}
-	d.status.Slots = append(d.status.Slots, v1alpha1.Slot{
+	slot := v1alpha1.Slot{
 		NodeUID: n.UID, Node: n.Name, ProviderID: n.ProviderID, Zone: n.Zone, Group: n.Group,
 		Step: firstStep(d.spec.Rollout.Surge), Since: now, GrantedAt: now, Holder: d.w.Holder, Generation: d.w.Cutover.Generation,
 		Terms: v1alpha1.Terms{Surge: d.spec.Rollout.Surge, Soak: d.spec.Rollout.Soak, Drain: d.spec.Rollout.Drain, Replacement: d.spec.Replacement},
-	})
+	}
+	p := d.look(&slot, false) // what it will wait for: that need not be written a second time
+	slot.Reason, slot.Message = p.reason, p.message
+	d.status.Slots = append(d.status.Slots, slot)
 	d.note(n.Name, false, a.reason, "Grant", "%s gets a slot: %s", n.Name, orElse(a.message, "its agent passes"))
 }
 
