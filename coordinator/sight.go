@@ -38,7 +38,7 @@ type failure struct {
 func (s *Sight) Cache(cniNamespace string) cache.Options {
 	inCNI := cache.ByObject{Namespaces: map[string]cache.Config{cniNamespace: {}}}
 	return cache.Options{
-		DefaultTransform:         cache.TransformStripManagedFields(),
+		DefaultTransform:         Slim,
 		ByObject:                 map[client.Object]cache.ByObject{&corev1.Pod{}: inCNI, &appsv1.DaemonSet{}: inCNI},
 		DefaultWatchErrorHandler: s.failed,
 	}

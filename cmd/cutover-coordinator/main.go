@@ -27,6 +27,13 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
+// Limits on our own requests, for 64 slots at once (docs/figures.md): one node's cutover is about 60 requests, and a phase
+// that begins makes one or two for each node. What an API server can bear it says itself (priority and fairness).
+const (
+	requestsPerSecond = 200
+	requestBurst      = 400
+)
+
 func main() {
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "cutover-coordinator:", err)
@@ -35,7 +42,7 @@ func main() {
 }
 
 type options struct {
-	metrics, probes        string
+	metrics, probes, pprof string
 	cniNamespace, leaseIn  string
 	name, node             string
 	dryRun, elect, version bool
@@ -48,6 +55,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9792", "address on which /metrics is served")
 	f.StringVar(&o.probes, "health-probe-bind-address", ":9793", "address on which /healthz and /readyz are served")
+	f.StringVar(&o.pprof, "pprof-bind-address", "", "address on which profiles are served below /debug/pprof; empty for nowhere")
 	f.StringVar(&o.cniNamespace, "cni-namespace", "kube-system", "namespace of both CNIs' DaemonSets; spec.legacy and spec.cilium must name DaemonSets of this namespace")
 	f.StringVar(&o.leaseIn, "leader-election-namespace", "cni-cutover", "namespace of the lease by which one coordinator leads")
 	f.StringVar(&o.name, "pod-name", os.Getenv("POD_NAME"), "name of this coordinator, written into every slot that it grants (default: $POD_NAME, or the host name)")
@@ -90,7 +98,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("finding a cluster: run in one, or set KUBECONFIG: %w", err)
 	}
-	config.QPS, config.Burst = 50, 100
+	config.QPS, config.Burst = requestsPerSecond, requestBurst
 	sight := &coordinator.Sight{}
 	setup := coordinator.Options{Holder: o.name, OwnNode: o.node, Sight: sight}
 	manage := managerOptions(o, sight)
@@ -130,6 +138,7 @@ func managerOptions(o options, sight *coordinator.Sight) ctrl.Options {
 		Scheme:                        scheme,
 		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress:        o.probes,
+		PprofBindAddress:              o.pprof,
 		LeaderElection:                o.elect && !o.dryRun,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 &lease,
