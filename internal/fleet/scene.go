@@ -118,7 +118,7 @@ func (f *Fleet) Deployment(name string, replicas int32) {
 	}
 	f.must(f.Client.Create(f.ctx, d))
 	// As slow as thousands of pods are on two cores: the lab's 5,500 took 147 s.
-	Eventually(f.tb, 30*time.Second+time.Duration(replicas)*50*time.Millisecond, func() string {
+	Eventually(f.tb, 2*time.Minute+time.Duration(replicas)*50*time.Millisecond, func() string {
 		f.must(f.Client.Get(f.ctx, client.ObjectKeyFromObject(d), d))
 		if d.Status.ReadyReplicas == replicas {
 			return ""
