@@ -147,7 +147,7 @@ func TestNoEvictionFollowsABadAnswer(t *testing.T) {
 		// A report of another node or boot is none at all, so that nobody knows which CNI owns the pods.
 		{"for the UID of another node", bent(func(s *v1alpha1.NodeCutoverStatus) { s.NodeUID = "another" }), "has not reported which CNI", "shows role Unknown"},
 		{"for another role", bent(func(s *v1alpha1.NodeCutoverStatus) { s.JudgedRole = v1alpha1.RoleOverlay }), `was asked about "Legacy"`, `was asked about "Legacy"`},
-		{"of another boot", bent(func(s *v1alpha1.NodeCutoverStatus) { s.BootID = "yesterday" }), "has not reported which CNI", "shows role Unknown"},
+		{"of another boot", bent(func(s *v1alpha1.NodeCutoverStatus) { s.BootID = "yesterday" }), `is of boot "yesterday"`, "shows role Unknown"},
 		{"one check fails", fleet.Agent{Verdict: v1alpha1.VerdictFail, Reason: v1alpha1.TunnelDown}, string(v1alpha1.TunnelDown), string(v1alpha1.TunnelDown)},
 		{"late: to an earlier question", bent(func(s *v1alpha1.NodeCutoverStatus) {
 			if s.ChallengeID != "" {
