@@ -258,6 +258,7 @@ func TestAForeignCordonStays(t *testing.T) {
 		}
 		return n
 	}
+	r.Budget("shop", 0) // what leaves node-1 has nowhere to go before its replacement joins
 	body := []byte(`{"spec":{"unschedulable":true}}`)
 	if err := r.Client.Patch(t.Context(), cordoned(), client.RawPatch(types.MergePatchType, body)); err != nil {
 		t.Fatal(err)

@@ -54,8 +54,13 @@ func TestWhatKeepsASlotInItsStep(t *testing.T) {
 		"no volume, so it may be replaced":      {v1alpha1.StepDetach, func(w *World) { w.Volumes[w.Nodes[0].UID] = nil }, v1alpha1.StepReplace, v1alpha1.AwaitingReplacement},
 		"not before anybody has looked at them": {v1alpha1.StepDetach, func(w *World) { clear(w.Volumes) }, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
 		"a node of the place is claimed":        {v1alpha1.StepJoin, func(w *World) { newest(w) }, v1alpha1.StepValidate, v1alpha1.NoAnswer},
-		"not one of another group":              {v1alpha1.StepJoin, func(w *World) { newest(w).Group = "others" }, v1alpha1.StepJoin, v1alpha1.ReplacementElsewhere},
-		"not one from before the slot":          {v1alpha1.StepJoin, func(w *World) { newest(w).Created = w.Now.Add(-24 * time.Hour) }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"not an old node of the second of the grant": {v1alpha1.StepJoin, func(w *World) {
+			n := newest(w)
+			n.Created = w.Cutover.Status.Slots[0].GrantedAt.Truncate(time.Second)
+			n.Cutover = &v1alpha1.NodeCutover{Status: v1alpha1.NodeCutoverStatus{NodeUID: n.UID, BootID: n.BootID, Role: v1alpha1.RoleLegacy}}
+		}, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"not one of another group":     {v1alpha1.StepJoin, func(w *World) { newest(w).Group = "others" }, v1alpha1.StepJoin, v1alpha1.ReplacementElsewhere},
+		"not one from before the slot": {v1alpha1.StepJoin, func(w *World) { newest(w).Created = w.Now.Add(-24 * time.Hour) }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
 		"not one that another slot had": {v1alpha1.StepJoin, func(w *World) {
 			w.Cutover.Status.Finished = []v1alpha1.FinishedSlot{{Node: "n00", ReplacementUID: newest(w).UID}}
 		}, v1alpha1.StepJoin, v1alpha1.AwaitingNode},

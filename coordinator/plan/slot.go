@@ -277,6 +277,10 @@ func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
 		if n.Deleting || n.Created.Before(granted) || n.UID == s.NodeUID || d.claimed(n.UID) {
 			continue
 		}
+		// One of the very second of the grant may be older than it, and then the VPC CNI serves it. A replacement takes longer.
+		if role := n.Role(); n.Created.Equal(granted) && (role == v1alpha1.RoleLegacy || role == v1alpha1.RoleMixed) {
+			continue
+		}
 		if n.Zone != s.Zone || n.Group != s.Group {
 			elsewhere = n.Name
 			continue
