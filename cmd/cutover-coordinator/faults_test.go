@@ -264,7 +264,7 @@ func TestAForeignCordonStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.deployment(r.proxy()).run()
-	fleet.Eventually(t, 30*time.Second, func() string {
+	fleet.Eventually(t, time.Minute, func() string {
 		s := r.Cutover().Status
 		waits := slices.ContainsFunc(s.Waiting, func(w v1alpha1.Waiting) bool { return w.Node == "node-2" && w.Reason == v1alpha1.CordonedByOthers })
 		if s.Rolled == 1 && waits {
