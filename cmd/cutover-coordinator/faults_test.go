@@ -127,7 +127,7 @@ func TestANodeIsCreatedAgainUnderItsNameInTheMiddleOfASlot(t *testing.T) {
 		}
 		return ""
 	})
-	r.oracle.judged(20, 1)
+	r.oracle.judged(20, 0) // all pods may have been on the node that was lost
 }
 
 // TestNoEvictionFollowsABadAnswer asks agents that answer in every wrong way, before a slot and again in it, just before the
