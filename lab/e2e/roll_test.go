@@ -78,7 +78,7 @@ func TestNothingUnsafeIsDrained(t *testing.T) {
 	s.wantSlot(t, v1alpha1.ReplacementUnhealthy, 2*time.Minute)
 	s.eventually(t, 30*time.Second, func() string {
 		slot := s.cutover(t).Status.Slots[0]
-		if slot.Step == v1alpha1.StepValidate && strings.Contains(slot.Message, string(v1alpha1.ConflistWrongCNI)) {
+		if slot.Step == v1alpha1.StepValidate && strings.Contains(slot.Message, "came up with the VPC CNI") {
 			return ""
 		}
 		return fmt.Sprintf("the old CNI is not named: %s: %s", slot.Step, slot.Message)
