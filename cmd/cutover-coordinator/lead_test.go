@@ -45,25 +45,16 @@ func TestTwoCoordinatorsLead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRoll(t)
 			first, second := r.proxy(), r.proxy()
-			stopped := make(chan struct{})
 			arrive, open := gate(t)
-			born := make(chan *program.Process, 1)
-			var once sync.Once
-			first.Meddle(func(q meddler.Request) (f meddler.Fate) {
+			a := r.runUntil(first, func(q meddler.Request, stop func()) (f meddler.Fate) {
 				if at(q) {
-					once.Do(func() {
-						f.Before = func() {
-							(<-born).Stop()
-							close(stopped)
-							<-arrive
-						}
-					})
+					f.Before = func() {
+						stop()
+						<-arrive
+					}
 				}
 				return f
 			})
-			a := r.run(first, "first")
-			born <- a
-			await(t, stopped, time.Minute, "the first coordinator does not come so far")
 			r.freeLease()
 			r.run(second, "second")
 			fleet.Eventually(t, 30*time.Second, func() string {
@@ -81,31 +72,48 @@ func TestTwoCoordinatorsLead(t *testing.T) {
 	}
 }
 
+// runUntil starts a coordinator and returns it stopped, by SIGSTOP, at the first request that meddle gives a Fate in which it
+// calls stop; later requests go through.
+func (r *roll) runUntil(p *meddler.Proxy, meddle func(q meddler.Request, stop func()) meddler.Fate) *program.Process {
+	r.t.Helper()
+	born, stopped := make(chan *program.Process, 1), make(chan struct{})
+	stop := func() {
+		(<-born).Stop()
+		close(stopped)
+	}
+	var mu sync.Mutex
+	done := false
+	p.Meddle(func(q meddler.Request) (f meddler.Fate) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !done {
+			f = meddle(q, stop)
+			done = f.Before != nil || f.After != nil
+		}
+		return f
+	})
+	c := r.run(p, "first")
+	born <- c
+	await(r.t, stopped, time.Minute, "the first coordinator does not come so far")
+	return c
+}
+
 // TestALeaderThatSleptThroughItsLeaseDoesNothingMore: it is stopped in the middle of its actions, between one answer and the
 // next action, and another one leads when it wakes. It ends, and nothing of it reaches the API server.
 func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
 	r := newRoll(t)
 	first, second := r.proxy(), r.proxy()
-	stopped := make(chan struct{})
 	wake, open := gate(t)
-	born := make(chan *program.Process, 1)
-	var once sync.Once
-	first.Meddle(func(q meddler.Request) (f meddler.Fate) {
+	a := r.runUntil(first, func(q meddler.Request, stop func()) (f meddler.Fate) {
 		// The first of two labels: the second is due as soon as this is answered.
 		if q.Resource == "nodes" && q.Verb == "patch" {
-			once.Do(func() {
-				f.After = func() {
-					(<-born).Stop()
-					close(stopped)
-					<-wake
-				}
-			})
+			f.After = func() {
+				stop()
+				<-wake
+			}
 		}
 		return f
 	})
-	a := r.run(first, "first")
-	born <- a
-	await(t, stopped, time.Minute, "the first coordinator does not come so far")
 	before := first.Writes()
 	slept := time.Now()
 	r.freeLease()
