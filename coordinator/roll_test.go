@@ -36,18 +36,11 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.fuzz").Value.String() != "" {
 		os.Exit(m.Run()) // fuzz tests only parse, and each of their workers would start a server of its own
 	}
-	var err error
-	if server, err = apiserver.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	ctrl.SetLogger(logr.Discard())
-	code := m.Run()
-	if err := server.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
+		server = s
+		return nil
+	}))
 }
 
 // lead runs a coordinator until the returned function is called, which is no gentler to its state than kill -9: nothing of

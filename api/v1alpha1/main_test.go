@@ -5,7 +5,6 @@ package v1alpha1_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -28,26 +27,16 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	server, err := apiserver.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	config = server.Config()
-	code := 1
-	scheme := runtime.NewScheme()
-	if cluster, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else if err := v1alpha1.AddToScheme(scheme); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		code = m.Run()
-	}
-	if err := server.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
+		config = s.Config()
+		scheme := runtime.NewScheme()
+		if err := v1alpha1.AddToScheme(scheme); err != nil {
+			return err
+		}
+		var err error
+		cluster, err = client.New(config, client.Options{Scheme: scheme})
+		return err
+	}))
 }
 
 // object parses an object as a person writes it. Tests of refusals do not use the Go types: those cannot say some of what a

@@ -42,20 +42,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	ctrl.SetLogger(logr.Discard())
-	var err error
-	if server, err = apiserver.Start(); err == nil {
-		err = server.InstallAccounts(context.Background(), namespace)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := server.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
+		server = s
+		return s.InstallAccounts(context.Background(), namespace)
+	}))
 }
 
 // host is a node of a real API server with this machine for its host, and Cilium's conflist in its net.d, but no Cilium: what

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 
@@ -29,18 +28,8 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
-	var err error
-	if server, err = apiserver.Start(); err == nil {
-		err = server.InstallAccounts(context.Background(), namespace)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := server.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
+		server = s
+		return s.InstallAccounts(context.Background(), namespace)
+	}))
 }

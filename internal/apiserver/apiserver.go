@@ -5,17 +5,10 @@
 // There is one per test binary, started by TestMain:
 //
 //	func TestMain(m *testing.M) {
-//		server, err := apiserver.Start()
-//		if err != nil {
-//			fmt.Fprintln(os.Stderr, err)
-//			os.Exit(1)
-//		}
-//		code := m.Run()
-//		if err := server.Stop(); err != nil {
-//			fmt.Fprintln(os.Stderr, err)
-//			code = 1
-//		}
-//		os.Exit(code)
+//		os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
+//			server = s
+//			return nil
+//		}))
 //	}
 //
 // Nothing of it is left behind, however the test binary ends. A program that is not built is an error and never a reason to
@@ -94,6 +87,27 @@ func Start(flags ...string) (*Server, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
+}
+
+// Run starts a control plane, hands it to ready, runs the tests of a binary around it, stops it, and returns the code with
+// which the binary should end. What goes wrong is said on standard error; then no test is run.
+func Run(tests interface{ Run() int }, ready func(*Server) error) int {
+	s, err := Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := 1
+	if err := ready(s); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = tests.Run()
+	}
+	if err := s.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // Config returns the administrator's configuration of a client. It is a copy, without a limit on requests.
