@@ -7,12 +7,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -159,6 +161,18 @@ func (s *scene) profile(name, query string) {
 	s.must(os.WriteFile(filepath.Join(dir, name+".pprof"), body.Bytes(), 0o600))
 }
 
+// keep copies a file to where profiles are kept.
+func (s *scene) keep(name, path string) {
+	s.b.Helper()
+	dir := os.Getenv("FIGURES_PROFILES")
+	if dir == "" {
+		return
+	}
+	body, err := os.ReadFile(path)
+	s.must(err)
+	s.must(os.WriteFile(filepath.Join(dir, name), body, 0o600))
+}
+
 // times are how long the steps of a slot take that the coordinator does not decide about.
 type times struct{ deregister, drain, end, join, ready, soak time.Duration }
 
@@ -176,11 +190,12 @@ func (s *scene) play(t times, nodes []fleet.Node) {
 	s.b.Helper()
 	s.Join(nodes...)
 	s.CNIs(fleet.HybridEnv()...)
-	s.SetGrace(t.drain)
+	s.SetGrace(50 * time.Millisecond) // until the VPC CNI is fenced: that ends its pods one by one
 	s.OnReplace(replacement(t))
 }
 
-// cutover creates a Cutover of which everything before RollNodes is approved, and waits until it is there.
+// cutover creates a Cutover of which everything before RollNodes is approved, and waits until it is there. From then on pods
+// take their time to leave.
 func (s *scene) cutover(t times, concurrent int32, change ...func(*v1alpha1.Cutover)) {
 	s.b.Helper()
 	none := int32(0)
@@ -203,16 +218,22 @@ func (s *scene) cutover(t times, concurrent int32, change ...func(*v1alpha1.Cuto
 		}
 		return "phase is " + string(c.Status.Phase)
 	})
+	s.SetGrace(t.drain)
 }
 
 func (s *scene) approve() {
 	s.Patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy","RollNodes"]}}`)
 }
 
-// until waits for a Cutover in which nothing is missing.
+// until waits for a Cutover in which nothing is missing. It looks twice a second: whoever asks more often measures himself.
 func (s *scene) until(within time.Duration, missing func(*v1alpha1.Cutover) string) {
 	s.b.Helper()
-	fleet.Eventually(s.b, within, func() string { return missing(s.Cutover()) })
+	look := time.NewTicker(500 * time.Millisecond)
+	defer look.Stop()
+	fleet.Eventually(s.b, within, func() string {
+		<-look.C
+		return missing(s.Cutover())
+	})
 }
 
 // rolled waits until so many nodes are.
@@ -229,6 +250,7 @@ func (s *scene) rolled(want int, within time.Duration) {
 // log reads the audit log, and has the oracle judge it too if it holds the bodies.
 func (s *scene) log(judge bool) *figures.Roll {
 	s.b.Helper()
+	s.keep("audit.log", s.server.AuditLog())
 	var roll figures.Roll
 	var laws oracle.Oracle
 	s.must(oracle.ReadFile(s.server.AuditLog(), func(e *oracle.Event) {
@@ -246,8 +268,16 @@ func (s *scene) log(judge bool) *figures.Roll {
 	return &roll
 }
 
+// replacement takes these times, each by up to a third shorter or longer: clouds do not march in step.
 func replacement(t times) func(old *corev1.Node) fleet.Replacement {
+	random := rand.New(rand.NewPCG(1, 2))
+	var mu sync.Mutex
+	about := func(d time.Duration) time.Duration {
+		return d + time.Duration((random.Float64()-0.5)*2/3*float64(d))
+	}
 	return func(*corev1.Node) fleet.Replacement {
-		return fleet.Replacement{EndsAfter: t.end, JoinsAfter: t.join, Node: fleet.Node{ReadyAfter: t.ready}}
+		mu.Lock()
+		defer mu.Unlock()
+		return fleet.Replacement{EndsAfter: about(t.end), JoinsAfter: about(t.join), Node: fleet.Node{ReadyAfter: about(t.ready)}}
 	}
 }
