@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -65,21 +66,34 @@ func (t *teller) about(ctx context.Context, w *plan.World, d plan.Decision, refu
 	}
 }
 
-// regarding returns the Node of a name, as far as an Event needs it, or else the Cutover.
+// regarding returns the Node of a name, as far as an Event needs it, or else the Cutover. A node of a slot is known by the
+// ledger too, also if nobody can see nodes or if it is gone.
 func regarding(w *plan.World, name string) runtime.Object {
-	for _, n := range w.Nodes {
-		if name != "" && n.Name == name {
-			return &corev1.Node{
-				TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
-				ObjectMeta: metav1.ObjectMeta{Name: n.Name, UID: n.UID},
-			}
+	uid := types.UID("")
+	for i := range w.Nodes {
+		if w.Nodes[i].Name == name {
+			uid = w.Nodes[i].UID
 		}
 	}
-	return w.Cutover
+	for i := range w.Cutover.Status.Slots {
+		switch s := &w.Cutover.Status.Slots[i]; name {
+		case s.Node:
+			uid = s.NodeUID
+		case s.Replacement:
+			uid = s.ReplacementUID
+		}
+	}
+	if name == "" || uid == "" {
+		return w.Cutover
+	}
+	return &corev1.Node{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: uid},
+	}
 }
 
-// changes finds what a reader of two ledgers would notice: a wait that began or changed its cause, and a condition that
-// turned.
+// changes finds what a reader of two ledgers would notice: a wait that changed its cause, and a condition that turned. What a
+// slot waits for when it enters a step is told with that.
 func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 	var notes []plan.Note
 	for _, w := range after.Waiting {
@@ -88,10 +102,13 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 		}
 	}
 	for _, s := range after.Slots {
-		if s.Reason == "" || slices.ContainsFunc(before.Slots, func(b v1alpha1.Slot) bool { return b.NodeUID == s.NodeUID && b.Reason == s.Reason }) {
+		turned := slices.ContainsFunc(before.Slots, func(b v1alpha1.Slot) bool {
+			return b.NodeUID == s.NodeUID && b.Step == s.Step && b.Reason != s.Reason
+		})
+		if s.Reason == "" || !turned {
 			continue
 		}
-		notes = append(notes, plan.Note{Node: concerned(s), Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
+		notes = append(notes, plan.Note{Node: s.Concerned(), Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
 	}
 	for _, c := range after.Conditions {
 		turned := !slices.ContainsFunc(before.Conditions, func(b metav1.Condition) bool {
@@ -103,17 +120,6 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 		notes = append(notes, plan.Note{Warning: c.Status != goodStatus(c.Type), Reason: v1alpha1.Reason(c.Reason), Action: c.Type, Message: c.Message})
 	}
 	return notes
-}
-
-// concerned is the node whose state a slot waits for: its own as long as that is there to be emptied, then the replacement.
-func concerned(s v1alpha1.Slot) string {
-	switch s.Step {
-	case v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak:
-		if s.Replacement != "" {
-			return s.Replacement
-		}
-	}
-	return s.Node
 }
 
 // worthTelling picks the waits that somebody may have to do something about; the others are the limits doing their work.

@@ -6,8 +6,10 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
-	"github.com/cni-cutover/cni-cutover/coordinator/drain"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
@@ -30,16 +31,24 @@ type gatherer struct {
 	term, holder string
 	ownNode      string
 	now          func() time.Time
+	due          *due
 }
 
-// world photographs the cluster around a Cutover that was read live. With fresh, the nodes, their pods and DaemonSets are
-// read from the API server too, at its newest version: what grants a slot or takes the VPC CNI away is decided on nothing
-// older than that.
-func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bool) (*plan.World, error) {
-	from := g.cached
-	if fresh {
-		from = g.live
+// world photographs the cluster around a Cutover that was read live: what is watched from the caches, all else live.
+func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, error) {
+	return g.photograph(ctx, cutover, g.cached)
+}
+
+// everything is world without the caches: nothing in it is older than the ledger.
+func (g gatherer) everything(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, error) {
+	w, err := g.photograph(ctx, cutover, g.live)
+	if err == nil {
+		w.Live.Everything = true
 	}
+	return w, err
+}
+
+func (g gatherer) photograph(ctx context.Context, cutover *v1alpha1.Cutover, from client.Reader) (*plan.World, error) {
 	w := &plan.World{Now: g.now(), Term: g.term, Holder: g.holder, OwnNode: g.ownNode, Cutover: cutover}
 	if err := g.nodes(ctx, from, w); err != nil {
 		return nil, err
@@ -47,7 +56,10 @@ func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bo
 	if err := g.missing(ctx, w); err != nil {
 		return nil, err
 	}
-	if err := g.daemonSets(ctx, from, w); err != nil {
+	if err := g.fence(ctx, from, w); err != nil {
+		return nil, err
+	}
+	if err := g.cniPods(ctx, from, w); err != nil {
 		return nil, err
 	}
 	if cutover.Spec.Cilium.Install == v1alpha1.InstallSecondary {
@@ -62,30 +74,38 @@ func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover, fresh bo
 
 // nodes reads every Node with its NodeCutover.
 func (g gatherer) nodes(ctx context.Context, from client.Reader, w *plan.World) error {
-	selector, err := selectorOf(w.Cutover)
-	w.SelectorErr = err
-	var nodes corev1.NodeList
-	if err := from.List(ctx, &nodes); err != nil {
-		return fmt.Errorf("listing nodes: %w", err)
+	nodes, err := g.listNodes(ctx, from, w)
+	if err != nil {
+		return err
 	}
 	var answers v1alpha1.NodeCutoverList
-	if err := from.List(ctx, &answers); err != nil {
+	if err := from.List(ctx, &answers, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing nodecutovers: %w", err)
 	}
 	byName := make(map[string]*v1alpha1.NodeCutover, len(answers.Items))
 	for i := range answers.Items {
 		byName[answers.Items[i].Name] = &answers.Items[i]
 	}
-	for i := range nodes.Items {
-		n := toNode(&nodes.Items[i], w.Cutover.Spec.Legacy.FenceLabel, selector)
-		if nc := byName[n.Name]; nc != nil && nc.Spec.NodeUID == n.UID {
-			n.Cutover = nc
-		} else {
-			n.NameTaken = nc != nil
-		}
-		w.Nodes = append(w.Nodes, n)
+	for i := range nodes {
+		attach(&nodes[i], byName[nodes[i].Name])
 	}
+	w.Nodes = nodes
 	return nil
+}
+
+// listNodes lists all Nodes, without their answers.
+func (g gatherer) listNodes(ctx context.Context, from client.Reader, w *plan.World) ([]plan.Node, error) {
+	var selector labels.Selector
+	selector, w.SelectorErr = selectorOf(w.Cutover)
+	var list corev1.NodeList
+	if err := from.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	nodes := make([]plan.Node, len(list.Items))
+	for i := range list.Items {
+		nodes[i] = toNode(&list.Items[i], w.Cutover.Spec.Legacy.FenceLabel, selector)
+	}
+	return nodes, nil
 }
 
 // selectorOf is the selector of the nodes that are rolled; without one, all are.
@@ -103,18 +123,23 @@ func (g gatherer) missing(ctx context.Context, w *plan.World) error {
 	for i := range w.Nodes {
 		listed[w.Nodes[i].UID] = true
 	}
+	refs := slices.DeleteFunc(plan.Depends(w.Cutover.Status.Slots), func(r plan.NodeRef) bool { return listed[r.UID] })
+	found := make([]*corev1.Node, len(refs))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, ref := range refs {
+		group.Go(func() (err error) {
+			found[i], err = g.nodeOf(ctx, ref)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	selector, _ := selectorOf(w.Cutover) // its error is in the World
-	for _, ref := range plan.Depends(w.Cutover.Status.Slots) {
-		if listed[ref.UID] {
-			continue
-		}
-		var n corev1.Node
-		err := g.live.Get(ctx, client.ObjectKey{Name: ref.Name}, &n)
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("looking for node %s of a slot: %w", ref.Name, err)
-		}
-		if err == nil && n.UID == ref.UID {
-			late := toNode(&n, w.Cutover.Spec.Legacy.FenceLabel, selector)
+	for _, n := range found {
+		if n != nil {
+			late := toNode(n, w.Cutover.Spec.Legacy.FenceLabel, selector)
 			late.NameTaken = true // its NodeCutover is not read, so none must be made
 			w.Nodes = append(w.Nodes, late)
 		}
@@ -122,8 +147,20 @@ func (g gatherer) missing(ctx context.Context, w *plan.World) error {
 	return nil
 }
 
-// daemonSets reads both CNIs' DaemonSets and which nodes their pods are on.
-func (g gatherer) daemonSets(ctx context.Context, from client.Reader, w *plan.World) error {
+// nodeOf reads one node live; nil if it is gone, whoever has its name.
+func (g gatherer) nodeOf(ctx context.Context, ref plan.NodeRef) (*corev1.Node, error) {
+	var n corev1.Node
+	if err := g.live.Get(ctx, client.ObjectKey{Name: ref.Name}, &n); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading node %s: %w", ref.Name, err)
+	}
+	if n.UID != ref.UID {
+		return nil, nil
+	}
+	return &n, nil
+}
+
+// fence reads the DaemonSets of both CNIs.
+func (g gatherer) fence(ctx context.Context, from client.Reader, w *plan.World) error {
 	spec := w.Cutover.Spec
 	legacy, err := g.daemonSet(ctx, from, spec.Legacy.DaemonSet)
 	if err != nil {
@@ -133,17 +170,14 @@ func (g gatherer) daemonSets(ctx context.Context, from client.Reader, w *plan.Wo
 	if err != nil {
 		return err
 	}
+	w.Legacy, w.Cilium = plan.Legacy{}, plan.Cilium{}
 	if legacy != nil {
 		w.Legacy = toLegacy(legacy, spec.Legacy.FenceLabel)
 	}
 	if cilium != nil {
 		w.Cilium = toCilium(cilium)
 	}
-	at := make(map[string]int, len(w.Nodes))
-	for i, n := range w.Nodes {
-		at[n.Name] = i
-	}
-	return g.cniPods(ctx, from, w, at)
+	return nil
 }
 
 func (g gatherer) daemonSet(ctx context.Context, from client.Reader, ref v1alpha1.ObjectRef) (*appsv1.DaemonSet, error) {
@@ -160,7 +194,11 @@ func (g gatherer) daemonSet(ctx context.Context, from client.Reader, ref v1alpha
 
 // cniPods finds the pods of both DaemonSets by their owner's name, so that pods of a DaemonSet that was just deleted still
 // count. Pods that have ended do not.
-func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World, at map[string]int) error {
+func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World) error {
+	at := make(map[string]int, len(w.Nodes))
+	for i := range w.Nodes {
+		at[w.Nodes[i].Name] = i
+	}
 	legacy, cilium := w.Cutover.Spec.Legacy.DaemonSet, w.Cutover.Spec.Cilium.DaemonSet
 	namespaces := []string{legacy.Namespace}
 	if cilium.Namespace != legacy.Namespace {
@@ -168,7 +206,7 @@ func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World
 	}
 	for _, ns := range namespaces {
 		var pods corev1.PodList
-		if err := from.List(ctx, &pods, client.InNamespace(ns)); err != nil {
+		if err := from.List(ctx, &pods, client.InNamespace(ns), client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("listing pods of namespace %s: %w", ns, err)
 		}
 		for i := range pods.Items {
@@ -193,43 +231,4 @@ func (g gatherer) cniPods(ctx context.Context, from client.Reader, w *plan.World
 func ownedBy(p *corev1.Pod, ds v1alpha1.ObjectRef) bool {
 	owner := metav1.GetControllerOf(p)
 	return owner != nil && owner.Kind == "DaemonSet" && owner.Name == ds.Name && p.Namespace == ds.Namespace
-}
-
-// slots looks at the pods and volumes of the nodes that are being emptied, live.
-func (g gatherer) slots(ctx context.Context, w *plan.World) error {
-	w.Drains, w.Volumes = map[types.UID]plan.Drain{}, map[types.UID][]string{}
-	for _, s := range w.Cutover.Status.Slots {
-		if s.Step != v1alpha1.StepDrain && s.Step != v1alpha1.StepDetach {
-			continue
-		}
-		if there, err := g.there(ctx, s); err != nil {
-			return err
-		} else if !there {
-			continue
-		}
-		left, err := drain.Look(ctx, g.client, s.Node, s.Terms.Drain)
-		if err != nil {
-			return err
-		}
-		w.Drains[s.NodeUID] = left
-		if !left.Empty() {
-			continue
-		}
-		volumes, err := drain.Attached(ctx, g.client, s.Node)
-		if err != nil {
-			return err
-		}
-		w.Volumes[s.NodeUID] = volumes
-	}
-	return nil
-}
-
-// there says whether the node of a slot's name is still the slot's node: pods and volumes are found by that name, and
-// another node may have taken it before a cache shows that.
-func (g gatherer) there(ctx context.Context, s v1alpha1.Slot) (bool, error) {
-	var n corev1.Node
-	if err := g.live.Get(ctx, client.ObjectKey{Name: s.Node}, &n); err != nil {
-		return false, client.IgnoreNotFound(err)
-	}
-	return n.UID == s.NodeUID, nil
 }

@@ -54,9 +54,9 @@ func TestFreshFactsAreTheNewest(t *testing.T) {
 			t.Errorf("a fresh list accepts version %q", o.Raw.ResourceVersion)
 		}
 	})
-	g := gatherer{cached: live, live: live, client: fake.NewClientset(), now: time.Now}
+	g := gatherer{cached: live, live: live, client: fake.NewClientset(), now: time.Now, due: &due{}}
 	cutover := &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}}}
-	if _, err := g.world(t.Context(), cutover, true); err != nil {
+	if _, err := g.everything(t.Context(), cutover); err != nil {
 		t.Fatal(err)
 	}
 	if lists == 0 {
@@ -78,13 +78,13 @@ func TestPodsOfALaterNodeOfTheSameNameAreLeftAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := gatherer{
-				cached: reader(t, nil, node("n1", "uid-1")), live: reader(t, nil, tt.live), client: fake.NewClientset(pod), now: time.Now,
+				cached: reader(t, nil, node("n1", "uid-1")), live: reader(t, nil, tt.live), client: fake.NewClientset(pod), now: time.Now, due: &due{},
 			}
 			cutover := &v1alpha1.Cutover{
 				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
 				Status: v1alpha1.CutoverStatus{Slots: []v1alpha1.Slot{{NodeUID: "uid-1", Node: "n1", Step: v1alpha1.StepDrain, Terms: v1alpha1.Terms{Drain: v1alpha1.Drain{Force: true}}}}},
 			}
-			w, err := g.world(t.Context(), cutover, false)
+			w, err := g.world(t.Context(), cutover)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,12 +111,12 @@ func TestANodeOfASlotIsGoneOnlyIfTheAPIServerSaysSo(t *testing.T) {
 		"the node that it claimed is no more": {nil, v1alpha1.Slot{Step: v1alpha1.StepSoak, Replacement: "n2", ReplacementUID: "uid-2"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gatherer{cached: reader(t, nil), live: reader(t, nil, tt.live...), client: fake.NewClientset(), now: time.Now}
+			g := gatherer{cached: reader(t, nil), live: reader(t, nil, tt.live...), client: fake.NewClientset(), now: time.Now, due: &due{}}
 			tt.slot.Node, tt.slot.NodeUID = "n1", "uid-1"
 			w, err := g.world(t.Context(), &v1alpha1.Cutover{
 				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
 				Status: v1alpha1.CutoverStatus{Slots: []v1alpha1.Slot{tt.slot}},
-			}, false)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -50,17 +51,61 @@ type mover struct {
 	leads func() bool
 }
 
-// run carries out the Actions of a Decision, one after the other. One that fails does not keep the others from being
-// tried; the next reconcile derives it again.
+// run carries out the Actions of a Decision: those about one node one after the other, several nodes at once. One that fails
+// does not keep the others from being tried; the next reconcile derives it again. What was refused comes in the order of the
+// Actions.
 func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) []refusal {
-	var refused []refusal
+	refused := make([]*refusal, len(actions))
+	ledger := &sharedLedger{live: m.live}
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for _, ofNode := range byNode(actions) {
+		group.Go(func() error {
+			for _, i := range ofNode {
+				refused[i] = m.try(ctx, w, ledger, actions[i])
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // what failed is in refused
+	var out []refusal
+	for i, r := range refused {
+		if r == nil {
+			continue
+		}
+		a := actions[i]
+		r.slot, r.what, r.idle = waiting(w, a), strings.TrimPrefix(fmt.Sprintf("%T", a), "plan."), idle(a)
+		out = append(out, *r)
+	}
+	return out
+}
+
+// byNode groups Actions, by their indices, by the node that they are about, and puts the groups of slots first: those are
+// what somebody waits for. Actions about no node are a group.
+func byNode(actions []plan.Action) [][]int {
+	at := map[string]int{}
+	var slots, others [][]int
+	urgent := map[string]bool{}
 	for _, a := range actions {
-		if r := m.try(ctx, w, slotOf(a), a); r != nil {
-			r.slot, r.what, r.idle = waiting(w, a), strings.TrimPrefix(fmt.Sprintf("%T", a), "plan."), idle(a)
-			refused = append(refused, *r)
+		if slotOf(a) != "" {
+			urgent[a.About()] = true
 		}
 	}
-	return refused
+	for i, a := range actions {
+		node := a.About()
+		into := &others
+		if urgent[node] {
+			into = &slots
+		}
+		k, ok := at[node]
+		if !ok {
+			k = len(*into)
+			at[node] = k
+			*into = append(*into, nil)
+		}
+		(*into)[k] = append((*into)[k], i)
+	}
+	return append(slots, others...)
 }
 
 // waiting is the slot that waits for an Action: its own, or that of the node that is asked.
@@ -84,7 +129,7 @@ func idle(a plan.Action) bool {
 	return false
 }
 
-func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) *refusal {
+func (m mover) try(ctx context.Context, w *plan.World, ledger *sharedLedger, a plan.Action) *refusal {
 	if ctx.Err() != nil {
 		return nil // told to stop: the next leader derives the action again
 	}
@@ -95,7 +140,7 @@ func (m mover) try(ctx context.Context, w *plan.World, slot types.UID, a plan.Ac
 	if !m.leads() {
 		return nil // whoever leads derives it too
 	}
-	if err := m.checkLedger(whole, w, slot, a); err != nil {
+	if err := ledger.check(whole, w, a); err != nil {
 		return unlessStale(a, err)
 	}
 	if e, ok := a.(plan.Evict); ok {
@@ -125,47 +170,6 @@ func slotOf(a plan.Action) types.UID {
 		return a.Slot
 	}
 	return ""
-}
-
-// checkLedger reads the ledger live before an Action that depends on a slot, and fails if the slot has moved on.
-func (m mover) checkLedger(ctx context.Context, w *plan.World, slot types.UID, a plan.Action) error {
-	undo, undoes := a.(plan.Uncordon)
-	if slot == "" && !undoes {
-		return nil
-	}
-	var now v1alpha1.Cutover
-	if err := m.live.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &now); err != nil {
-		return fmt.Errorf("reading the ledger: %w", err)
-	}
-	if undoes {
-		return checkNoSlot(&now, undo.Slot)
-	}
-	return checkSlot(w, &now, slot)
-}
-
-// checkNoSlot fails if a slot that was no more is in the ledger: what is on its node belongs to it again.
-func checkNoSlot(now *v1alpha1.Cutover, slot types.UID) error {
-	for _, s := range now.Status.Slots {
-		if s.NodeUID == slot {
-			return errStale
-		}
-	}
-	return nil
-}
-
-// checkSlot fails if a slot is gone or in another step than the Decision knew.
-func checkSlot(w *plan.World, now *v1alpha1.Cutover, slot types.UID) error {
-	for _, before := range w.Cutover.Status.Slots {
-		if before.NodeUID != slot {
-			continue
-		}
-		for _, s := range now.Status.Slots {
-			if s.NodeUID == slot && s.Step == before.Step {
-				return nil
-			}
-		}
-	}
-	return errStale
 }
 
 // evict posts an Eviction for every pod, until stop is done or the answer that allows it has expired, and returns the first

@@ -230,12 +230,12 @@ func TestACoordinatorThatCannotSeeDoesNotMove(t *testing.T) {
 	k.endBudget("budget")
 	k.replaced("node-1")
 
-	t.Log("no right to list volume attachments: none is not what that means")
+	t.Log("no right to list volume attachments: none is not what that means, and the drain of an empty node does not begin")
 	volumes := right{"list", "storage.k8s.io", "volumeattachments"}
 	look.without(volumes)
 	k.turn("node-2")
-	k.waits("node-2", v1alpha1.StepDrain, v1alpha1.PermissionMissing, volumes.String())
-	k.held("node-2", v1alpha1.StepDrain, v1alpha1.PermissionMissing)
+	k.waits("node-2", v1alpha1.StepConfirm, v1alpha1.PermissionMissing, volumes.String())
+	k.held("node-2", v1alpha1.StepConfirm, v1alpha1.PermissionMissing)
 	if k.node("node-2").Annotations[v1alpha1.AnnotationReplace] != "" {
 		t.Error("node-2 was handed over to be replaced")
 	}

@@ -26,6 +26,9 @@ import (
 // conflicted with, as a kubelet's heartbeat, may be of a kind that wakes nobody.
 const retryAfter = 5 * time.Second
 
+// countEvery is how often the ledger is written for the sake of counts alone.
+const countEvery = 5 * time.Second
+
 // Reconciler drives the one Cutover of a cluster.
 type Reconciler struct {
 	sight   *Sight
@@ -37,12 +40,16 @@ type Reconciler struct {
 	// dryRun receives every action instead of the cluster; nil outside of a dry run.
 	dryRun  io.Writer
 	printed string
+	// written is the Cutover as the write that has just ended left it, for the reconcile that follows at once.
+	written *v1alpha1.Cutover
+	// wroteAt is when the ledger was written last.
+	wroteAt time.Time
 }
 
 // Reconcile reads the ledger live, decides, acts on what the ledger allows already, writes the ledger, and tells people.
 func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	var cutover v1alpha1.Cutover
-	if err := r.gather.live.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &cutover); err != nil {
+	cutover, err := r.read(ctx)
+	if err != nil {
 		if apierrors.IsNotFound(err) {
 			r.metrics.forget()
 			return ctrl.Result{}, nil
@@ -57,11 +64,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		return ctrl.Result{}, nil
 	}
 	if err := r.sight.Blind(); err != nil {
-		return ctrl.Result{}, r.blind(ctx, &cutover, err)
+		return ctrl.Result{}, r.blind(ctx, cutover, err)
 	}
-	w, d, err := r.decide(ctx, &cutover)
+	w, d, err := r.decide(ctx, cutover)
 	if err != nil {
-		return ctrl.Result{}, r.blind(ctx, &cutover, err)
+		return ctrl.Result{}, r.blind(ctx, cutover, err)
 	}
 	if r.dryRun != nil {
 		return r.after(d), r.print(d)
@@ -72,18 +79,36 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return r.again(d, written && len(refused) == 0), nil
+	if len(refused) == 0 {
+		r.written = written
+	}
+	if later := r.wroteAt.Add(countEvery); written == nil && r.mayCountLater(w, d) && (d.Wake.IsZero() || later.Before(d.Wake)) {
+		d.Wake = later
+	}
+	return r.again(d, r.written != nil), nil
 }
 
-// publish writes the ledger and then tells of it.
-func (r *Reconciler) publish(ctx context.Context, w *plan.World, d plan.Decision, refused []refusal) (bool, error) {
+// read reads the Cutover live. What the API server answered to our own write a moment ago is as live as that, and every write
+// of the ledger and every action of a slot will be held against the newest.
+func (r *Reconciler) read(ctx context.Context) (*v1alpha1.Cutover, error) {
+	if c := r.written; c != nil {
+		r.written = nil
+		return c, nil
+	}
+	var c v1alpha1.Cutover
+	err := r.gather.live.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &c)
+	return &c, err
+}
+
+// publish writes the ledger and then tells of it. It returns what it wrote, nil if there was nothing to write.
+func (r *Reconciler) publish(ctx context.Context, w *plan.World, d plan.Decision, refused []refusal) (*v1alpha1.Cutover, error) {
 	written, err := r.write(ctx, w, d)
 	if err != nil {
 		if !apierrors.IsConflict(err) {
 			r.tell.once(ctx, w.Cutover, refuse("no slot moves", err, v1alpha1.WriteRefused))
 			r.metrics.refuse(refusal{what: "WriteLedger", Reason: v1alpha1.WriteRefused})
 		}
-		return false, err
+		return nil, err
 	}
 	r.metrics.observe(w, d.Status)
 	for _, x := range refused {
@@ -133,19 +158,25 @@ func (r *Reconciler) again(d plan.Decision, written bool) ctrl.Result {
 	return result
 }
 
-// decide decides on cached facts, and decides again on fresh ones if that Decision gives anything away for good.
+// decide decides on cached facts, and as long as that gives something away for good, reads what it rests on and decides
+// again. All of that is read in one go, so that no part of it is older than the look that found it missing.
 func (r *Reconciler) decide(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, plan.Decision, error) {
-	for _, fresh := range []bool{false, true} {
-		w, err := r.gather.world(ctx, cutover, fresh)
-		if err != nil {
-			return nil, plan.Decision{}, err
-		}
+	cached, err := r.gather.world(ctx, cutover)
+	if err != nil {
+		return nil, plan.Decision{}, err
+	}
+	w, basis := cached, plan.Basis{}
+	for {
 		d := plan.Decide(w)
-		if fresh || !plan.Irreversible(w, d) {
+		lacks := w.Lacks(d)
+		if lacks.None() {
 			return w, d, nil
 		}
+		basis = basis.With(lacks) // it grows every time, and there are only so many nodes
+		if w, err = r.gather.anew(ctx, cached, basis); err != nil {
+			return nil, plan.Decision{}, err
+		}
 	}
-	return nil, plan.Decision{}, nil
 }
 
 // sameStep says whether a slot is in the step that the ledger had: a refusal is about that one.
@@ -159,21 +190,28 @@ func sameStep(w *plan.World, s *v1alpha1.Slot) bool {
 }
 
 // write writes the ledger by compare-and-swap, if it says anything new.
-func (r *Reconciler) write(ctx context.Context, w *plan.World, d plan.Decision) (bool, error) {
-	if equality.Semantic.DeepEqual(w.Cutover.Status, d.Status) {
-		return false, nil
+func (r *Reconciler) write(ctx context.Context, w *plan.World, d plan.Decision) (*v1alpha1.Cutover, error) {
+	if equality.Semantic.DeepEqual(w.Cutover.Status, d.Status) || r.mayCountLater(w, d) {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	if !r.move.leads() {
-		return false, fmt.Errorf("writing the ledger: %w", errNotLeading)
+		return nil, fmt.Errorf("writing the ledger: %w", errNotLeading)
 	}
 	next := w.Cutover.DeepCopy()
 	next.Status = d.Status
 	if err := r.client.Status().Update(ctx, next); err != nil {
-		return false, fmt.Errorf("writing the ledger: %w", err)
+		return nil, fmt.Errorf("writing the ledger: %w", err)
 	}
-	return true, nil
+	r.wroteAt = w.Now
+	return next, nil
+}
+
+// mayCountLater says whether a ledger says nothing new but counts, so soon after the last one.
+func (r *Reconciler) mayCountLater(w *plan.World, d plan.Decision) bool {
+	since := w.Now.Sub(r.wroteAt)
+	return since >= 0 && since < countEvery && !plan.Urgent(&w.Cutover.Status, &d.Status)
 }
 
 func (r *Reconciler) after(d plan.Decision) ctrl.Result {

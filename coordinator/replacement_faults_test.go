@@ -60,8 +60,8 @@ func replacementFaults() []fault {
 		{
 			name: "it joins and is not Ready", step: v1alpha1.StepJoin, reason: v1alpha1.ReplacementNotReady,
 			words: []string{"not Ready"},
-			plant: becomes(fleet.Replacement{Node: fleet.Node{NeverReady: true}}),
-			mend:  func(k *scene, node string) { k.SetReady(k.replacement(node), true) },
+			plant: becomes(fleet.Replacement{Node: fleet.Node{Name: "unready", NeverReady: true}}),
+			mend:  func(k *scene, _ string) { k.SetReady("unready", true) },
 		},
 		{
 			name: "its datapath never comes up", step: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy,
@@ -86,7 +86,7 @@ func replacementFaults() []fault {
 		},
 		{
 			name: "no capacity for one node more, so the old one is not touched", step: v1alpha1.StepJoin, reason: v1alpha1.AwaitingNode,
-			words: []string{"no new node has joined"},
+			words: []string{"no new node is Ready yet"},
 			plant: func(k *scene, node string) {
 				k.Patch(`{"spec":{"rollout":{"surge":true}}}`)
 				becomes(fleet.Replacement{NeverJoins: true})(k, node)

@@ -144,7 +144,7 @@ func (k *scene) slot(node string) *v1alpha1.Slot {
 // waits waits until the slot of a node waits in a step for a reason, and says these words.
 func (k *scene) waits(node string, step v1alpha1.Step, reason v1alpha1.Reason, words ...string) {
 	k.t.Helper()
-	fleet.Eventually(k.t, 30*time.Second, func() string {
+	fleet.Eventually(k.t, time.Minute, func() string {
 		s := k.slot(node)
 		if s != nil && s.Step == step && s.Reason == reason && len(without(s.Message, words)) == 0 {
 			return ""

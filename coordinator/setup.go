@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +73,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		sight: o.Sight,
 		gather: gatherer{
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
-			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now,
+			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now, due: &due{},
 		},
 		move: mover{
 			client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder,
@@ -92,12 +93,22 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			// Growing to the default of 16 minutes, the wait after an error would outlast its cause.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, retryAfter),
 		}).
-		For(&v1alpha1.Cutover{}).
+		For(&v1alpha1.Cutover{}, builder.WithPredicates(cutoverChanges())).
 		Watches(&v1alpha1.NodeCutover{}, one).
 		Watches(&corev1.Node{}, one, builder.WithPredicates(nodeChanges())).
 		Watches(&appsv1.DaemonSet{}, one).
 		Watches(&corev1.Pod{}, one, builder.WithPredicates(podChanges())).
 		Complete(r)
+}
+
+// cutoverChanges lets through what people change: the status is nobody's but ours, and after each write of it the coordinator
+// looks again anyway.
+func cutoverChanges() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
+			!maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations()) ||
+			(e.ObjectOld.GetDeletionTimestamp() == nil) != (e.ObjectNew.GetDeletionTimestamp() == nil)
+	}}
 }
 
 // nodeChanges lets only those updates of Nodes through that plan can see: a kubelet's heartbeat is none.

@@ -129,6 +129,18 @@ type NodeCounts struct {
 	Unknown int32 `json:"unknown"`
 }
 
+// Concerned returns the node whose state a slot waits for: its own as long as that is there to be emptied, then the
+// replacement.
+func (s *Slot) Concerned() string {
+	switch s.Step {
+	case StepJoin, StepValidate, StepSoak:
+		if s.Replacement != "" {
+			return s.Replacement
+		}
+	}
+	return s.Node
+}
+
 // Step is where a slot is on its way. docs/phases.md is rendered from the table of the steps.
 // +kubebuilder:validation:Enum=Surge;Cordon;Deregister;Confirm;Drain;Detach;Replace;Join;Validate;Soak
 type Step string

@@ -70,23 +70,21 @@ func Evict(ctx context.Context, client kubernetes.Interface, pod plan.Pod) error
 	return fmt.Errorf("evicting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 }
 
-// Attached returns the names of the volumes that are attached to a node.
-func Attached(ctx context.Context, client kubernetes.Interface, node string) ([]string, error) {
-	// VolumeAttachments have no field selector for their node.
+// Attached returns the names of the volumes that are attached, by the name of their node. VolumeAttachments have no field
+// selector for it.
+func Attached(ctx context.Context, client kubernetes.Interface) (map[string][]string, error) {
 	list, err := client.StorageV1().VolumeAttachments().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing volume attachments: %w", err)
 	}
-	names := []string{}
-	for _, a := range list.Items {
-		switch {
-		case a.Spec.NodeName != node:
-		case a.Spec.Source.PersistentVolumeName != nil:
-			names = append(names, *a.Spec.Source.PersistentVolumeName)
-		default:
-			// A volume written into its pod, without a PersistentVolume, is attached all the same.
-			names = append(names, a.Name)
+	names := map[string][]string{}
+	for i := range list.Items {
+		a := &list.Items[i]
+		name := a.Name // of a volume written into its pod, without a PersistentVolume
+		if volume := a.Spec.Source.PersistentVolumeName; volume != nil {
+			name = *volume
 		}
+		names[a.Spec.NodeName] = append(names[a.Spec.NodeName], name)
 	}
 	return names, nil
 }

@@ -16,7 +16,8 @@ import (
 // Its String is what a dry run prints.
 type Action interface {
 	fmt.Stringer
-	action()
+	// About is the name of the node that it is about; empty for none.
+	About() string
 }
 
 // The Actions. Slot is the UID of the slot's node where the Action is a slot's; the mover reads that slot live before it
@@ -94,21 +95,22 @@ type (
 	DeleteLegacy struct{ UID types.UID }
 )
 
-func (CreateNodeCutover) action()  {}
-func (Ask) action()                {}
-func (SetFenceLabel) action()      {}
-func (FenceDaemonSet) action()     {}
-func (WriteNodeConfig) action()    {}
-func (DeleteCiliumPod) action()    {}
-func (SetLeaving) action()         {}
-func (SetSafe) action()            {}
-func (RequestSurge) action()       {}
-func (Cordon) action()             {}
-func (Uncordon) action()           {}
-func (Evict) action()              {}
-func (RequestReplacement) action() {}
-func (RemoveRelease) action()      {}
-func (DeleteLegacy) action()       {}
+// About implements Action.
+func (a CreateNodeCutover) About() string  { return a.Node }
+func (a Ask) About() string                { return a.Node }
+func (a SetFenceLabel) About() string      { return a.Node }
+func (a DeleteCiliumPod) About() string    { return a.Node }
+func (a SetLeaving) About() string         { return a.Node }
+func (a SetSafe) About() string            { return a.Node }
+func (a RequestSurge) About() string       { return a.Node }
+func (a Cordon) About() string             { return a.Node }
+func (a Uncordon) About() string           { return a.Node }
+func (a Evict) About() string              { return a.Node }
+func (a RequestReplacement) About() string { return a.Node }
+func (a RemoveRelease) About() string      { return a.Node }
+func (FenceDaemonSet) About() string       { return "" }
+func (WriteNodeConfig) About() string      { return "" }
+func (DeleteLegacy) About() string         { return "" }
 
 func (a CreateNodeCutover) String() string { return "create NodeCutover " + a.Node }
 func (a Ask) String() string {

@@ -4,28 +4,86 @@
 package plan
 
 import (
-	"k8s.io/apimachinery/pkg/types"
+	"slices"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// Irreversible says whether a Decision gives something away for good: a new slot, a node's pods, the VPC CNI's nodes, or the
-// VPC CNI. Such a Decision is taken on facts read from the API server, never on a cache's.
-func Irreversible(w *World, d Decision) bool {
-	before := map[types.UID]v1alpha1.Step{}
-	for _, s := range w.Cutover.Status.Slots {
-		before[s.NodeUID] = s.Step
-	}
-	for _, s := range d.Status.Slots {
-		if step, had := before[s.NodeUID]; !had || (s.Step == v1alpha1.StepDrain && step != s.Step) {
-			return true
-		}
+// Basis is what has to be read from the API server before a Decision may stand that gives something away for good: a new
+// slot, a node's pods, the VPC CNI's nodes, or the VPC CNI. A cache may show any of it as it was long ago. The ledger is
+// always read live, and so is what is not watched.
+type Basis struct {
+	// Everything is asked for where a CNI is taken away from nodes: all of them, with answers and pods, and both DaemonSets.
+	Everything bool
+	// Nodes are all nodes without their answers: the limit on nodes out of service counts every one.
+	Nodes bool
+	// Fence are the DaemonSets of both CNIs.
+	Fence bool
+	// Answers are the nodes that have to be read with their NodeCutovers.
+	Answers []NodeRef
+	// Drains are the slots, as they will be, whose pods have to be looked at: the first of them are to be evicted.
+	Drains []v1alpha1.Slot
+}
+
+// None says whether nothing has to be read: the Decision may stand.
+func (b Basis) None() bool {
+	return !b.Everything && !b.Nodes && !b.Fence && len(b.Answers) == 0
+}
+
+// With returns what is asked for in either.
+func (b Basis) With(more Basis) Basis {
+	b.Everything, b.Nodes, b.Fence = b.Everything || more.Everything, b.Nodes || more.Nodes, b.Fence || more.Fence
+	b.Answers, b.Drains = append(slices.Clip(b.Answers), more.Answers...), append(slices.Clip(b.Drains), more.Drains...)
+	return b
+}
+
+// Lacks returns the Basis of a Decision on this World, without what the World holds of it.
+func (w *World) Lacks(d Decision) Basis {
+	var b Basis
+	if w.Live.Everything {
+		return b
 	}
 	for _, a := range d.Actions {
 		switch a.(type) {
 		case FenceDaemonSet, DeleteLegacy, DeleteCiliumPod:
-			return true
+			return Basis{Everything: true}
 		}
+	}
+	for i := range d.Status.Slots {
+		s := &d.Status.Slots[i]
+		before, had := stepIn(w.Cutover.Status.Slots, s)
+		granted, emptied := !had, had && before != s.Step && emptying(s.Step) && !emptying(before)
+		if !granted && !emptied {
+			continue
+		}
+		b.Nodes = b.Nodes || granted && !w.Live.Nodes
+		b.Fence = b.Fence || !w.Live.Fence
+		if w.Live.Answers[s.NodeUID] {
+			continue
+		}
+		b.Answers = append(b.Answers, NodeRef{Name: s.Node, UID: s.NodeUID})
+		if emptied {
+			b.Drains = append(b.Drains, *s)
+		}
+	}
+	return b
+}
+
+// stepIn returns the step in which slots hold a slot's node, and whether they do.
+func stepIn(slots []v1alpha1.Slot, of *v1alpha1.Slot) (v1alpha1.Step, bool) {
+	for i := range slots {
+		if slots[i].NodeUID == of.NodeUID {
+			return slots[i].Step, true
+		}
+	}
+	return "", false
+}
+
+// emptying says whether a node's pods have been told to go in this step.
+func emptying(s v1alpha1.Step) bool {
+	switch s {
+	case v1alpha1.StepDrain, v1alpha1.StepDetach, v1alpha1.StepReplace:
+		return true
 	}
 	return false
 }

@@ -12,8 +12,13 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// lookJoin claims a node. A replacement may have been created from the moment the slot was granted: tools that replace
-// nodes often start the new one before they end the old one.
+// readyGrace is how long a node that has joined may take to be Ready before that is reported: most do within it, and it would
+// be a ledger for nothing.
+const readyGrace = 20 * time.Second
+
+// lookJoin claims a node, once that is Ready: what the ledger says of one that is not would have to be written again. A
+// replacement may have been created from the moment the slot was granted: tools that replace nodes often start the new one
+// before they end the old one.
 func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
 	if s.ReplacementUID == "" {
 		r, elsewhere := d.unclaimed(s)
@@ -21,20 +26,31 @@ func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
 			if elsewhere != "" {
 				return waitFor(v1alpha1.ReplacementElsewhere, "%s joined, but a replacement for %s must be in zone %q and group %q", elsewhere, s.Node, s.Zone, s.Group)
 			}
-			return waitFor(v1alpha1.AwaitingNode, "no new node has joined in zone %q and group %q for %s", s.Zone, s.Group, s.Node)
+			return awaitNode(s)
+		}
+		d.claims = append(d.claims, r.UID)
+		if late := r.Created.Add(readyGrace); !r.Ready && d.w.Now.Before(late) {
+			d.wakeAt(late)
+			return awaitNode(s)
+		}
+		if !r.Ready {
+			return waitFor(v1alpha1.ReplacementNotReady, "%s has joined and is not Ready yet", r.Name)
 		}
 		s.Replacement, s.ReplacementUID = r.Name, r.UID
-		d.claims = append(d.claims, r.UID)
 		d.note(s.Node, false, v1alpha1.ReplacementNotReady, "Claim", "%s takes the place of %s", r.Name, s.Node)
 	}
-	r, _ := d.node(s.ReplacementUID)
-	if !r.Ready {
+	if r, _ := d.node(s.ReplacementUID); !r.Ready {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s has joined and is not Ready yet", s.Replacement)
 	}
 	return done()
 }
 
-// unclaimed returns the oldest node that this slot may claim; or else the name of one that would do but for its place.
+func awaitNode(s *v1alpha1.Slot) progress {
+	return waitFor(v1alpha1.AwaitingNode, "no new node is Ready yet in zone %q and group %q to take the place of %s", s.Zone, s.Group, s.Node)
+}
+
+// unclaimed returns the oldest Ready node that this slot may claim, or the oldest that is not Ready yet; or else the name of
+// one that would do but for its place.
 func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
 	granted := s.GrantedAt.Truncate(time.Second) // creationTimestamps have whole seconds
 	for _, n := range d.created() {
@@ -49,7 +65,7 @@ func (d *decider) unclaimed(s *v1alpha1.Slot) (match *Node, elsewhere string) {
 			elsewhere = n.Name
 			continue
 		}
-		if match == nil || n.Created.Before(match.Created) {
+		if match == nil || n.Ready && !match.Ready || n.Ready == match.Ready && n.Created.Before(match.Created) {
 			match = n
 		}
 	}

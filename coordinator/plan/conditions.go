@@ -6,6 +6,7 @@ package plan
 import (
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -35,6 +36,23 @@ func (d *decider) conditions(s state) {
 	} else {
 		d.condition(v1alpha1.ConditionBudgetExhausted, metav1.ConditionFalse, v1alpha1.WithinBudget, "slots may be granted as far as held ones are concerned")
 	}
+}
+
+// Urgent says whether a ledger says more than the one before about anything but counts: those of nodes, and the sentences
+// that hold them. Thousands of agents that report for the first time are no reason to write it thousands of times.
+func Urgent(before, after *v1alpha1.CutoverStatus) bool {
+	b, a := *before, *after
+	b.Nodes, a.Nodes = v1alpha1.NodeCounts{}, v1alpha1.NodeCounts{}
+	b.Conditions, a.Conditions = withoutMessages(b.Conditions), withoutMessages(a.Conditions)
+	return !equality.Semantic.DeepEqual(b, a)
+}
+
+func withoutMessages(conditions []metav1.Condition) []metav1.Condition {
+	conditions = slices.Clone(conditions)
+	for i := range conditions {
+		conditions[i].Message = ""
+	}
+	return conditions
 }
 
 // Refused says in the conditions of the status of a Decision that the API server refused what belongs to no slot. With stalls

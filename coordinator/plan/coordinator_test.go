@@ -5,6 +5,8 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -40,8 +42,17 @@ type coordinator struct {
 	version *v1alpha1.Cutover // its resourceVersion
 	w       World
 	d       Decision
+	// cached is the World without what was read anew, and basis what was.
+	cached World
+	basis  Basis
+	// due is what coordinator/looks.go remembers.
+	due     map[types.UID]lookedAt
 	taken   int // the tick in which w was photographed
 	verdict string
+
+	// shared is the ledger that actions have looked at, and when.
+	shared   *v1alpha1.Cutover
+	sharedAt time.Time
 
 	next, pod int // of the action in progress
 	checked   bool
@@ -50,6 +61,12 @@ type coordinator struct {
 	fate      fate
 	refused   map[types.UID]told
 	buffer    []Node
+	anew      []Node
+}
+
+type lookedAt struct {
+	step v1alpha1.Step
+	at   time.Time
 }
 
 type told struct {
@@ -82,7 +99,7 @@ func (s *simulation) begin(c *coordinator) {
 	if n := len(s.machines); n > 0 {
 		c.own = s.machines[(c.id+n-1)%n].Name
 	}
-	c.stage, c.refused, c.fate = idle, nil, arrives
+	c.stage, c.refused, c.fate, c.due = idle, nil, arrives, map[types.UID]lookedAt{}
 	s.observe(c)
 }
 
@@ -115,10 +132,15 @@ func (s *simulation) step(c *coordinator) {
 		}
 		c.stage = looking
 	case looking, lookingAgain:
-		fresh := c.stage == lookingAgain
-		s.photograph(c, fresh)
+		if c.stage == looking {
+			s.photograph(c, false)
+			c.cached, c.basis = c.w, Basis{}
+		} else {
+			s.lookAnew(c)
+		}
 		c.d = Decide(&c.w)
-		if !fresh && s.bug != bugStaleGrant && Irreversible(&c.w, c.d) {
+		if lacks := c.w.Lacks(c.d); s.bug != bugStaleGrant && !lacks.None() {
+			c.basis = c.basis.With(lacks)
 			c.stage = lookingAgain
 			return
 		}
@@ -126,7 +148,7 @@ func (s *simulation) step(c *coordinator) {
 			s.actFirst(c)
 		}
 		c.verdict = s.judgeDecision(c)
-		c.stage, c.next, c.pod, c.checked, c.prepared = acting, 0, 0, false, nil
+		c.stage, c.next, c.pod, c.checked, c.prepared, c.shared = acting, 0, 0, false, nil, nil
 		clear(c.refused)
 		if len(c.d.Actions) == 0 {
 			c.stage = writing
@@ -143,6 +165,78 @@ func (s *simulation) reconcile(c *coordinator) {
 	s.step(c)
 	for c.stage != idle && s.broken == "" {
 		s.step(c)
+	}
+}
+
+// lookAnew gathers what gatherer.anew does.
+func (s *simulation) lookAnew(c *coordinator) {
+	if c.basis.Everything {
+		s.photograph(c, true)
+		c.w.Live.Everything = true
+		return
+	}
+	c.w = c.cached
+	c.w.Live = Live{Nodes: c.basis.Nodes, Fence: c.basis.Fence, Answers: make(map[types.UID]bool, len(c.basis.Answers))}
+	nodes := append(c.anew[:0], c.cached.Nodes...)
+	if c.basis.Nodes {
+		nodes = nodes[:0]
+		for _, m := range s.machines {
+			n := m.Node
+			n.NameTaken, n.Cutover, n.LegacyPod, n.CiliumPods = true, nil, false, nil
+			for i := range c.cached.Nodes {
+				if k := &c.cached.Nodes[i]; k.UID == n.UID {
+					n.NameTaken, n.Cutover, n.LegacyPod, n.CiliumPods = k.NameTaken, k.Cutover, k.LegacyPod, k.CiliumPods
+				}
+			}
+			nodes = append(nodes, n)
+		}
+	}
+	if c.basis.Fence {
+		c.w.Legacy = s.legacy
+	}
+	for _, ref := range c.basis.Answers {
+		c.w.Live.Answers[ref.UID] = true
+		nodes = s.answerAnew(nodes, ref)
+	}
+	c.anew, c.w.Nodes, c.w.Now = nodes, nodes, s.clock(c)
+	if len(c.basis.Drains) == 0 {
+		return
+	}
+	c.w.Drains, c.w.Volumes = maps.Clone(c.w.Drains), maps.Clone(c.w.Volumes)
+	for i := range c.basis.Drains {
+		sl := &c.basis.Drains[i]
+		c.due[sl.NodeUID] = lookedAt{sl.Step, c.w.Now}
+		s.lookAtSlot(&c.w, sl)
+	}
+}
+
+// answerAnew reads one node with its NodeCutover live.
+func (s *simulation) answerAnew(nodes []Node, ref NodeRef) []Node {
+	i := slices.IndexFunc(nodes, func(n Node) bool { return n.UID == ref.UID })
+	if i < 0 {
+		return nodes
+	}
+	m := s.byUID(ref.UID)
+	if m == nil {
+		return slices.Delete(nodes, i, i+1)
+	}
+	n := m.Node
+	n.LegacyPod, n.CiliumPods = nodes[i].LegacyPod, nodes[i].CiliumPods
+	s.attach(&n, s.objects)
+	nodes[i] = n
+	return nodes
+}
+
+// attach gives a node its NodeCutover, as coordinator's attach does.
+func (s *simulation) attach(n *Node, objects []object) {
+	for _, o := range objects {
+		if o.Name != n.Name || n.NameTaken {
+			continue
+		}
+		n.NameTaken = true
+		if o.Spec.NodeUID == n.UID {
+			n.Cutover, n.NameTaken = s.forge(o.NodeCutover, n), false
+		}
 	}
 }
 
@@ -164,16 +258,7 @@ func (s *simulation) photograph(c *coordinator, fresh bool) {
 	}
 	c.buffer = nodes
 	for i := range nodes {
-		n := &nodes[i]
-		for _, o := range objects {
-			if o.Name != n.Name || n.NameTaken {
-				continue
-			}
-			n.NameTaken = true
-			if o.Spec.NodeUID == n.UID {
-				n.Cutover, n.NameTaken = s.forge(o.NodeCutover, n), false
-			}
-		}
+		s.attach(&nodes[i], objects)
 	}
 	c.taken = s.tick
 	c.w = World{
@@ -187,10 +272,20 @@ func (s *simulation) photograph(c *coordinator, fresh bool) {
 	}
 	for i := range c.read.Status.Slots {
 		sl := &c.read.Status.Slots[i]
-		if sl.Step == v1alpha1.StepDrain || sl.Step == v1alpha1.StepDetach {
+		if (sl.Step == v1alpha1.StepDrain || sl.Step == v1alpha1.StepDetach) && c.isDue(sl) {
 			s.lookAtSlot(&c.w, sl)
 		}
 	}
+}
+
+// isDue says whether a slot's node is to be looked at, as coordinator's due does.
+func (c *coordinator) isDue(sl *v1alpha1.Slot) bool {
+	now := c.w.Now
+	if last, ok := c.due[sl.NodeUID]; ok && last.step == sl.Step && now.Sub(last.at) < PollEvery && !now.Before(last.at) {
+		return false
+	}
+	c.due[sl.NodeUID] = lookedAt{sl.Step, now}
+	return true
 }
 
 // missing looks live for the nodes of a slot that a cache does not show, as gatherer.missing does.
@@ -312,16 +407,23 @@ func (s *simulation) nextAction(c *coordinator) {
 	c.pod, c.checked, c.prepared = 0, false, nil
 }
 
-// mayAct reads the ledger live, as mover.checkLedger does.
+// ledgerShared is how long actions share one look at the ledger, as in coordinator/ledger.go.
+const ledgerShared = 200 * time.Millisecond
+
+// mayAct reads the ledger live, as sharedLedger.check does.
 func (s *simulation) mayAct(c *coordinator, a Action) bool {
-	if u, ok := a.(Uncordon); ok {
-		return s.slot(u.Slot) == nil || s.bug == bugBlindUncordon
-	}
+	undo, undoes := a.(Uncordon)
 	slot := slotOf(a)
-	if slot == "" {
+	if slot == "" && !undoes {
 		return true
 	}
-	now := s.slot(slot)
+	if c.shared == nil || s.now.Sub(c.sharedAt) >= ledgerShared {
+		c.shared, c.sharedAt = s.cutover, s.now
+	}
+	if undoes {
+		return !hasSlot(c.shared.Status.Slots, undo.Slot) || s.bug == bugBlindUncordon
+	}
+	now := find(c.shared.Status.Slots, slot)
 	for i := range c.w.Cutover.Status.Slots {
 		if before := &c.w.Cutover.Status.Slots[i]; before.NodeUID == slot {
 			return now != nil && now.Step == before.Step

@@ -59,6 +59,11 @@ func TestWhatKeepsASlotInItsStep(t *testing.T) {
 			n.Created = w.Cutover.Status.Slots[0].GrantedAt.Truncate(time.Second)
 			n.Cutover = &v1alpha1.NodeCutover{Status: v1alpha1.NodeCutoverStatus{NodeUID: n.UID, BootID: n.BootID, Role: v1alpha1.RoleLegacy}}
 		}, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"not one that is not Ready yet": {v1alpha1.StepJoin, func(w *World) { newest(w).Ready = false }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
+		"which is told if it stays so": {v1alpha1.StepJoin, func(w *World) {
+			n := newest(w)
+			n.Ready, w.Now = false, n.Created.Add(readyGrace)
+		}, v1alpha1.StepJoin, v1alpha1.ReplacementNotReady},
 		"not one of another group":     {v1alpha1.StepJoin, func(w *World) { newest(w).Group = "others" }, v1alpha1.StepJoin, v1alpha1.ReplacementElsewhere},
 		"not one from before the slot": {v1alpha1.StepJoin, func(w *World) { newest(w).Created = w.Now.Add(-24 * time.Hour) }, v1alpha1.StepJoin, v1alpha1.AwaitingNode},
 		"not one that another slot had": {v1alpha1.StepJoin, func(w *World) {

@@ -72,8 +72,12 @@ func (s *simulation) judgeSending(r *request) {
 	const law = "an action needs its slot"
 	switch a := r.action.(type) {
 	case Evict:
-		if !s.in(a.Slot, v1alpha1.StepDrain) {
-			s.violate(law, "a pod of %s is evicted without a slot in Drain", a.Node)
+		switch {
+		case s.in(a.Slot, v1alpha1.StepDrain):
+		case !s.in(a.Slot, v1alpha1.StepConfirm):
+			s.violate(law, "a pod of %s is evicted without a slot in Confirm or Drain", a.Node)
+		case r.from.verdict != "": // of the Decision that lets it pass from one to the other
+			s.violate(law, "a pod of %s is evicted: %s", a.Node, r.from.verdict)
 		}
 		// A spec that asks for less by now may let an answer pass that did not when it was given.
 		if m := s.byUID(a.Slot); m != nil && !s.now.Before(m.safeUntil) && !(s.allowsDrain(m) && s.now.Sub(m.last.ask.at) <= answerLasts) {

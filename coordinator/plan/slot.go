@@ -29,6 +29,14 @@ func waitFor(reason v1alpha1.Reason, format string, args ...any) progress {
 	return progress{reason: reason, message: Clip(fmt.Sprintf(format, args...))}
 }
 
+// stays is the progress of a slot at whose node nobody has looked this time: what it waited for, if that is of its step.
+func stays(s *v1alpha1.Slot, reason v1alpha1.Reason, format string, args ...any) progress {
+	if row, known := stepOf(s.Step); known && slices.Contains(row.mayWaitFor(), s.Reason) {
+		return progress{reason: s.Reason, message: s.Message}
+	}
+	return waitFor(reason, format, args...)
+}
+
 // slots moves every slot of the ledger as far as the world allows, whatever the phase and whatever the spec says by now:
 // a granted slot finishes under the terms it recorded.
 func (d *decider) slots() {
@@ -70,7 +78,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 			d.enter(s, row.Vanished)
 			continue
 		}
-		p := d.look(s, s.Step == recorded)
+		p := d.look(s, s.Step == recorded || s.Step == v1alpha1.StepDrain && recorded == v1alpha1.StepConfirm)
 		switch {
 		case p.back != "":
 			// A relapse is a failure whenever it comes: the deadline starts anew with the step, so it could go on for ever.
@@ -84,6 +92,9 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 			d.enter(s, next)
 		default:
 			s.Reason, s.Message = p.reason, p.message
+			if s.Step != recorded {
+				d.note(s.Concerned(), false, s.Reason, string(s.Step), "slot of %s enters %s: %s", s.Node, s.Step, s.Message)
+			}
 			d.checkDeadline(s, row)
 			return ""
 		}
@@ -91,7 +102,9 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 	return ""
 }
 
-// look derives a step's progress from the world. act is true only for the step that the ledger had when it was read.
+// look derives a step's progress from the world. act is true only for the step that the ledger had when it was read, and for
+// Drain once Confirm is over: what allows an eviction is the slot and the answer, both read live, and an answer must not grow
+// old while the ledger is written.
 func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
 	n, _ := d.node(s.NodeUID)
 	switch s.Step {
@@ -178,13 +191,14 @@ func (d *decider) lookDrain(s *v1alpha1.Slot, n *Node, act bool) progress {
 	left, looked := d.w.Drains[s.NodeUID]
 	switch {
 	case !looked:
-		return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
+		d.wakeAt(d.w.Now.Add(PollEvery))
+		return stays(s, v1alpha1.Evicting, "pods are leaving %s", s.Node)
 	case len(left.Impossible) > 0:
 		return waitFor(v1alpha1.DrainImpossible, "%s cannot be drained: %s", s.Node, strings.Join(left.Impossible, "; "))
 	case left.Empty():
 		return done()
 	}
-	d.wakeAt(d.w.Now.Add(pollEvery))
+	d.wakeAt(d.w.Now.Add(PollEvery))
 	role := n.Role()
 	if role == v1alpha1.RoleUnknown {
 		return waitFor(v1alpha1.AnswerRefused, "no more pods are evicted from %s for now: its agent has not reported in this boot which CNI owns its pods", s.Node)
@@ -237,14 +251,19 @@ func (d *decider) lookLeaving(s *v1alpha1.Slot, pods []Leaving) progress {
 }
 
 func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
-	if !d.w.Drains[s.NodeUID].Empty() {
+	left, looked := d.w.Drains[s.NodeUID]
+	if !looked {
+		d.wakeAt(d.w.Now.Add(PollEvery))
+		return stays(s, v1alpha1.VolumesAttached, "volumes of %s are looked at", s.Node)
+	}
+	if !left.Empty() {
 		return progress{back: v1alpha1.StepDrain, reason: v1alpha1.Evicting, message: "a pod that tolerates the cordon came to " + s.Node + " after it was drained"}
 	}
 	volumes, looked := d.w.Volumes[s.NodeUID]
 	if looked && len(volumes) == 0 {
 		return done()
 	}
-	d.wakeAt(d.w.Now.Add(pollEvery))
+	d.wakeAt(d.w.Now.Add(PollEvery))
 	return waitFor(v1alpha1.VolumesAttached, "volumes are attached to %s: %s", s.Node, strings.Join(volumes, ", "))
 }
 
@@ -299,7 +318,6 @@ func (d *decider) enter(s *v1alpha1.Slot, to v1alpha1.Step) {
 	if s.HeldSince != nil {
 		d.note(s.Node, false, s.Reason, "Resume", "slot of %s goes on to %s", s.Node, to)
 	}
-	d.note(s.Node, false, v1alpha1.Progressing, string(to), "slot of %s enters %s", s.Node, to)
 	s.Step, s.Since, s.HeldSince = to, metav1.NewMicroTime(d.w.Now), nil
 	s.Reason, s.Message = "", ""
 }
@@ -358,14 +376,21 @@ func (d *decider) finish(s v1alpha1.Slot, outcome v1alpha1.Outcome) {
 		Node: s.Node, Replacement: s.Replacement, ReplacementUID: s.ReplacementUID, Zone: s.Zone, Outcome: outcome,
 		GrantedAt: s.GrantedAt, FinishedAt: metav1.NewMicroTime(d.w.Now),
 	})
-	if over := len(d.status.Finished) - maxFinished; over > 0 {
-		d.status.Finished = d.status.Finished[over:]
+	for len(d.status.Finished) > maxFinished || len(d.status.Finished) > minFinished && !d.claimable(&d.status.Finished[0]) {
+		d.status.Finished = d.status.Finished[1:]
 	}
 }
 
-// pollEvery is how often pods and volumes of a node that is being emptied are looked at: nothing watches all pods of a
-// cluster for the sake of a few nodes.
-const pollEvery = time.Second
+// claimable says whether the replacement of a slot that has ended could be claimed by another: by one that was granted before
+// that end, or by one that is granted now. The clocks of two coordinators may differ by clocksDiffer.
+func (d *decider) claimable(f *v1alpha1.FinishedSlot) bool {
+	ended := f.FinishedAt.Add(clocksDiffer)
+	return d.w.Now.Before(ended) || slices.ContainsFunc(d.w.Cutover.Status.Slots, func(s v1alpha1.Slot) bool { return s.GrantedAt.Time.Before(ended) })
+}
+
+// PollEvery is how often pods and volumes of a node that is being emptied are looked at: nothing watches all pods of a
+// cluster for the sake of a few nodes. In between, what the last look said stands.
+const PollEvery = time.Second
 
 const (
 	// leavingSlack is how long after its grace period a pod may still be there: a kubelet kills at its end, and then has to
@@ -375,6 +400,10 @@ const (
 	leavingLong = time.Minute
 )
 
-// maxFinished is how many finished slots the ledger keeps. More slots than this never end while a node of theirs could
-// still be claimed again: at most 64 are held at once.
-const maxFinished = 64
+// How many finished slots the ledger keeps: the last few for people, and those whose replacements could still be claimed, but
+// no more than could be while as many slots as there may be are held. Each makes every write of the ledger a hundredth longer.
+const (
+	minFinished  = 16
+	maxFinished  = 64
+	clocksDiffer = time.Minute
+)

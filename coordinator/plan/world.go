@@ -40,8 +40,22 @@ type World struct {
 	// Volumes are the names of the volumes attached to the nodes of slots in step Detach, by the UID of the node. A node
 	// that is missing here has not been looked at, which is not the same as having none.
 	Volumes map[types.UID][]string
+	// Live says what else was read from the API server, after the ledger.
+	Live Live
 	// SelectorErr is set when spec.nodes.selector cannot be parsed; no node is selected then.
 	SelectorErr error
+}
+
+// Live says what of a World is no older than its ledger. All else may have come from caches that lag.
+type Live struct {
+	// Everything includes all of the following.
+	Everything bool
+	// Nodes are all nodes, without their answers.
+	Nodes bool
+	// Fence are the DaemonSets of both CNIs.
+	Fence bool
+	// Answers are the nodes that were read with their NodeCutovers, by their UIDs.
+	Answers map[types.UID]bool
 }
 
 // Node is one node of the cluster as the API server shows it, with the answer of its agent.

@@ -7,7 +7,7 @@
 //
 //   - a slot is granted only while fewer slots than rollout.maxConcurrent are held, and only while no more nodes than
 //     rollout.maxUnavailable are out of service, this one included;
-//   - an eviction needs a slot in step Drain of that very node (by UID), and a passing answer of that node's agent to a
+//   - an eviction needs a slot in step Confirm or Drain of that very node (by UID), and a passing answer of that node's agent to a
 //     question before a drain, not expired when the eviction was asked for;
 //   - a cordon needs a slot, and one is undone only if it was ours, of a slot that is no more, and not there before us;
 //   - no node loses the VPC CNI before it is replaced: DESIRED of its DaemonSet is constant while the fence goes up and falls

@@ -73,8 +73,8 @@ func (o *Oracle) judgeEviction(e *Event) {
 		return // it, or its node, has gone meanwhile
 	}
 	uid := o.nodes[p.node].uid
-	if s := o.slot(uid); s == nil || s.Step != v1alpha1.StepDrain {
-		o.violate(e, "the ledger has no slot in Drain for %s (UID %s)", p.node, uid)
+	if s := o.slot(uid); s == nil || s.Step != v1alpha1.StepConfirm && s.Step != v1alpha1.StepDrain {
+		o.violate(e, "the ledger has no slot in Confirm or Drain for %s (UID %s)", p.node, uid)
 	}
 	if until, ok := o.passed[uid]; !ok {
 		o.violate(e, "the agent of %s (UID %s) never passed", p.node, uid)

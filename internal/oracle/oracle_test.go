@@ -221,14 +221,14 @@ func TestEveryBrokenLawIsNamed(t *testing.T) {
 		"an answer of no boot":             {chapters{answer: answerWith(func(n *v1alpha1.NodeCutover) { n.Status.BootID = "" })}, "never passed"},
 		"an answer about a replacement":    {chapters{answer: answerWith(func(n *v1alpha1.NodeCutover) { n.Spec.Challenge.Purpose = v1alpha1.PurposeValidate })}, "never passed"},
 		"an eviction on an expired answer": {chapters{evict: func(s *story) { s.now = s.now.Add(3 * time.Minute); s.evict(web) }}, "expired at"},
-		"an eviction without a slot":       {chapters{drain: func(s *story) { s.write() }}, "the ledger has no slot in Drain for old"},
-		"an eviction before its step":      {chapters{drain: nothing}, "the ledger has no slot in Drain for old"},
+		"an eviction without a slot":       {chapters{drain: func(s *story) { s.write() }}, "the ledger has no slot in Confirm or Drain for old"},
+		"an eviction before its step":      {chapters{drain: nothing}, "the ledger has no slot in Confirm or Drain for old"},
 		"an eviction from a re-created node": {chapters{drain: func(s *story) {
 			s.write(slot("old", "uid-old", v1alpha1.StepDrain))
 			s.node("system:node:old", "old", "uid-new", cordoned("uid-old", false))
 			s.pod("old", "web", "10.0.1.9")
-		}}, "the ledger has no slot in Drain for old (UID uid-new)"},
-		"an eviction that was refused":       {chapters{drain: nothing, evict: func(s *story) { s.evict(web).ResponseStatus.Code = 429 }}, "the ledger has no slot in Drain for old"},
+		}}, "the ledger has no slot in Confirm or Drain for old (UID uid-new)"},
+		"an eviction that was refused":       {chapters{drain: nothing, evict: func(s *story) { s.evict(web).ResponseStatus.Code = 429 }}, "the ledger has no slot in Confirm or Drain for old"},
 		"an eviction by name alone":          {chapters{evict: func(s *story) { s.add(account, "create", "pods/eviction", web, map[string]any{}) }}, "names no pod UID"},
 		"an eviction from a node in service": {chapters{cordon: nothing}, "old is not cordoned"},
 		"an eviction from a node that others have uncordoned": {chapters{drain: func(s *story) {
