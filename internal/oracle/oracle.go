@@ -26,6 +26,7 @@ type Oracle struct {
 
 	cutover v1alpha1.Cutover // as last written
 	nodes   map[string]*node // by name
+	gone    map[types.UID]bool
 	pods    map[types.UID]*pod
 	asked   map[string]*v1alpha1.NodeCutover // by name, as last written
 	passed  map[types.UID]metav1.MicroTime   // by node UID: when the newest passing answer before a drain expires
@@ -75,7 +76,7 @@ func (o *Oracle) Seen() Seen { return o.seen }
 func (o *Oracle) See(e *Event) {
 	if o.nodes == nil {
 		o.nodes, o.pods, o.asked = map[string]*node{}, map[types.UID]*pod{}, map[string]*v1alpha1.NodeCutover{}
-		o.passed = map[types.UID]metav1.MicroTime{}
+		o.passed, o.gone = map[types.UID]metav1.MicroTime{}, map[types.UID]bool{}
 	}
 	if !e.Write() {
 		return
@@ -221,7 +222,8 @@ func (o *Oracle) seeNode(e *Event) {
 		return
 	}
 	var object corev1.Node
-	if !decode(e, &object) {
+	// A write is logged when it has been answered, which may be after the answer to the delete that followed it.
+	if !decode(e, &object) || o.gone[object.UID] {
 		return
 	}
 	before := o.nodes[object.Name]
@@ -268,8 +270,9 @@ func photograph(object *corev1.Node) *node {
 }
 
 func (o *Oracle) nodeGone(name string) {
-	if _, known := o.nodes[name]; known {
+	if n := o.nodes[name]; n != nil {
 		o.legacy.nodesGone++
+		o.gone[n.uid] = true
 	}
 	delete(o.nodes, name)
 	for uid, p := range o.pods {

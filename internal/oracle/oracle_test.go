@@ -162,6 +162,23 @@ func TestNobodyIsBlamedForWhatHeCouldNotKnow(t *testing.T) {
 	}
 }
 
+// TestANodeThatIsGoneStaysGone: a write that was answered before a delete may be logged after it.
+func TestANodeThatIsGoneStaysGone(t *testing.T) {
+	_, broken := judge(tell(chapters{after: func(s *story) {
+		s.write()
+		s.add("admin", "delete", "nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "old"}}, nil)
+		s.node("system:node:old", "old", "uid-old", cordoned("uid-old", false))
+	}, last: func(s *story) {
+		s.desired(1)
+		s.now = s.now.Add(time.Minute)
+		s.answer("other", "uid-other", nil)
+		s.write(slot("other", "uid-other", v1alpha1.StepCordon))
+	}}))
+	if broken != "" {
+		t.Error(broken)
+	}
+}
+
 // TestARequestThatNobodyReadIsNoEviction: without the right to evict a request is sent away before its body is read.
 func TestARequestThatNobodyReadIsNoEviction(t *testing.T) {
 	s := tell(chapters{})
