@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,114 +20,82 @@ import (
 // atOnce is how many requests of one kind are under way together.
 const atOnce = 8
 
-// anew reads from the API server, at its newest version, what a Decision rests on, and returns the World with that.
-// Not all of everything: of thousands of nodes every answer is a megabyte of JSON a hundred times over, and one slot is about
-// one of them.
+// anew reads from the API server, at its newest version, what a Decision rests on, and returns the World with that. Not all of
+// everything: of thousands of nodes the answers are megabytes of JSON, and a slot is about one of them. What is read is read
+// at once, so that an answer waits for one round trip.
 func (g gatherer) anew(ctx context.Context, w *plan.World, basis plan.Basis) (*plan.World, error) {
 	if basis.Everything {
 		return g.everything(ctx, w.Cutover)
 	}
 	fresh := *w
-	fresh.Nodes = slices.Clone(w.Nodes)
-	fresh.Drains, fresh.Volumes = maps.Clone(w.Drains), maps.Clone(w.Volumes)
-	if basis.Nodes {
-		if err := g.allNodes(ctx, &fresh); err != nil {
-			return nil, err
-		}
-		fresh.Live.Nodes = true
-	}
-	if basis.Fence {
-		if err := g.fence(ctx, g.live, &fresh); err != nil {
-			return nil, err
-		}
-		fresh.Live.Fence = true
-	}
-	if err := g.answers(ctx, &fresh, basis.Answers); err != nil {
-		return nil, err
-	}
 	fresh.Now = g.now()
+	fresh.Drains, fresh.Volumes = maps.Clone(w.Drains), maps.Clone(w.Volumes)
 	looks := make([]looked, len(basis.Drains))
 	for i := range basis.Drains {
 		g.due.now(&basis.Drains[i], fresh.Now)
 		looks[i] = toLook(&basis.Drains[i])
 	}
-	if err := g.look(ctx, &fresh, looks); err != nil {
+	nodes := slices.Clone(w.Nodes)
+	answers := make([]*v1alpha1.NodeCutover, len(basis.Answers))
+	group, within := errgroup.WithContext(ctx)
+	if basis.Nodes {
+		group.Go(func() (err error) {
+			nodes, err = g.listNodes(within, g.live, &fresh)
+			return err
+		})
+		group.Go(func() error { return g.fence(within, g.live, &fresh) })
+	}
+	group.Go(func() error { return g.answers(within, basis.Answers, answers) })
+	group.Go(func() error { return g.look(within, &fresh, looks) })
+	if err := group.Wait(); err != nil {
 		return nil, err
+	}
+	fresh.Nodes = nodes
+	carryOver(w.Nodes, nodes)
+	fresh.Live = plan.Live{Nodes: basis.Nodes, Answers: make(map[types.UID]bool, len(answers))}
+	for i, ref := range basis.Answers {
+		fresh.Live.Answers[ref.UID] = true
+		if n := slices.IndexFunc(nodes, func(n plan.Node) bool { return n.UID == ref.UID }); n >= 0 {
+			nodes[n].Cutover, nodes[n].NameTaken = nil, false
+			attach(&nodes[n], answers[i])
+		}
 	}
 	return &fresh, nil
 }
 
-// allNodes lists all Nodes live. Their answers and CNI pods stay as the World had them.
-func (g gatherer) allNodes(ctx context.Context, w *plan.World) error {
-	known := make(map[types.UID]*plan.Node, len(w.Nodes))
-	for i := range w.Nodes {
-		known[w.Nodes[i].UID] = &w.Nodes[i]
+// carryOver gives nodes what was known of them besides the Node: answers and CNI pods.
+func carryOver(from, to []plan.Node) {
+	known := make(map[types.UID]*plan.Node, len(from))
+	for i := range from {
+		known[from[i].UID] = &from[i]
 	}
-	nodes, err := g.listNodes(ctx, g.live, w)
-	if err != nil {
-		return err
-	}
-	for i := range nodes {
-		n := &nodes[i]
+	for i := range to {
+		n := &to[i]
 		if k := known[n.UID]; k != nil {
 			n.Cutover, n.NameTaken, n.LegacyPod, n.CiliumPods = k.Cutover, k.NameTaken, k.LegacyPod, k.CiliumPods
 		} else {
 			n.NameTaken = true // its NodeCutover is not read, so none must be made
 		}
 	}
-	w.Nodes = nodes
-	return nil
 }
 
-// answers reads nodes with their NodeCutovers live. One that is gone is gone from the World.
-func (g gatherer) answers(ctx context.Context, w *plan.World, refs []plan.NodeRef) error {
-	type read struct {
-		node   *corev1.Node
-		answer *v1alpha1.NodeCutover
-	}
-	found := make([]read, len(refs))
+// answers reads the NodeCutovers of nodes live; nil where there is none.
+func (g gatherer) answers(ctx context.Context, of []plan.NodeRef, into []*v1alpha1.NodeCutover) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for i, ref := range refs {
+	for i, ref := range of {
 		group.Go(func() error {
-			var err error
-			if found[i].node, err = g.nodeOf(ctx, ref); err != nil {
-				return err
-			}
 			var nc v1alpha1.NodeCutover
-			if err := g.live.Get(ctx, client.ObjectKey{Name: ref.Name}, &nc); client.IgnoreNotFound(err) != nil {
+			err := g.live.Get(ctx, client.ObjectKey{Name: ref.Name}, &nc)
+			if err == nil {
+				into[i] = &nc
+			} else if client.IgnoreNotFound(err) != nil {
 				return fmt.Errorf("reading nodecutover %s: %w", ref.Name, err)
-			} else if err == nil {
-				found[i].answer = &nc
 			}
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	at := make(map[types.UID]read, len(refs))
-	w.Live.Answers = make(map[types.UID]bool, len(refs))
-	for i, ref := range refs {
-		at[ref.UID], w.Live.Answers[ref.UID] = found[i], true
-	}
-	selector, _ := selectorOf(w.Cutover) // its error is in the World
-	kept := w.Nodes[:0]
-	for _, n := range w.Nodes {
-		r, asked := at[n.UID]
-		if asked && r.node == nil {
-			continue
-		}
-		if asked {
-			pods, legacy := n.CiliumPods, n.LegacyPod
-			n = toNode(r.node, w.Cutover.Spec.Legacy.FenceLabel, selector)
-			n.CiliumPods, n.LegacyPod = pods, legacy
-			attach(&n, r.answer)
-		}
-		kept = append(kept, n)
-	}
-	w.Nodes = kept
-	return nil
+	return group.Wait()
 }
 
 // attach gives a node its NodeCutover, if that is of this very node.

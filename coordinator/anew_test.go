@@ -35,15 +35,15 @@ func TestAnewIsWhatTheAPIServerShows(t *testing.T) {
 		live  []client.Object
 		want  func(*plan.World, *plan.Node) bool
 	}{
-		"a node was cordoned":                    {plan.Basis{Answers: []plan.NodeRef{n1}}, []client.Object{cordoned, answer("uid-1", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cordoned }},
-		"its agent was asked again":              {plan.Basis{Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1"), answer("uid-1", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover.Status.ChallengeID == "new" }},
-		"its NodeCutover is another node's":      {plan.Basis{Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1"), answer("uid-2", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover == nil && n.NameTaken }},
-		"its NodeCutover is gone":                {plan.Basis{Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover == nil && !n.NameTaken }},
-		"it is gone":                             {plan.Basis{Answers: []plan.NodeRef{n1}}, nil, func(w *plan.World, n *plan.Node) bool { return n == nil }},
-		"another node has its name":              {plan.Basis{Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-2")}, func(w *plan.World, n *plan.Node) bool { return n == nil }},
+		"a node was cordoned":                    {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, []client.Object{cordoned, answer("uid-1", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cordoned }},
+		"its agent was asked again":              {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1"), answer("uid-1", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover.Status.ChallengeID == "new" }},
+		"its NodeCutover is another node's":      {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1"), answer("uid-2", "new")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover == nil && n.NameTaken }},
+		"its NodeCutover is gone":                {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-1")}, func(_ *plan.World, n *plan.Node) bool { return n.Cutover == nil && !n.NameTaken }},
+		"it is gone":                             {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, nil, func(w *plan.World, n *plan.Node) bool { return n == nil }},
+		"another node has its name":              {plan.Basis{Nodes: true, Answers: []plan.NodeRef{n1}}, []client.Object{node("n1", "uid-2")}, func(w *plan.World, n *plan.Node) bool { return n == nil }},
 		"of all nodes, one was cordoned":         {plan.Basis{Nodes: true}, []client.Object{cordoned}, func(_ *plan.World, n *plan.Node) bool { return n.Cordoned && n.Cutover.Status.ChallengeID == "old" }},
 		"of all nodes, one is gone":              {plan.Basis{Nodes: true}, []client.Object{node("n2", "uid-2")}, func(w *plan.World, n *plan.Node) bool { return n == nil && len(w.Nodes) == 1 && w.Nodes[0].NameTaken }},
-		"the VPC CNI's DaemonSet is there again": {plan.Basis{Fence: true}, []client.Object{aws}, func(w *plan.World, _ *plan.Node) bool { return w.Legacy.Found }},
+		"the VPC CNI's DaemonSet is there again": {plan.Basis{Nodes: true}, []client.Object{aws}, func(w *plan.World, _ *plan.Node) bool { return w.Legacy.Found }},
 		"pods are left on the node of a slot":    {plan.Basis{Drains: []v1alpha1.Slot{{Node: "n1", NodeUID: "uid-1"}}}, []client.Object{node("n1", "uid-1")}, func(w *plan.World, _ *plan.Node) bool { _, ok := w.Drains["uid-1"]; return ok }},
 		"the slot's node has gone":               {plan.Basis{Drains: []v1alpha1.Slot{{Node: "n1", NodeUID: "uid-1"}}}, []client.Object{node("n1", "uid-2")}, func(w *plan.World, _ *plan.Node) bool { _, ok := w.Drains["uid-1"]; return !ok }},
 		"a CNI is taken away: the caches are out": {plan.Basis{Everything: true}, []client.Object{cordoned, aws}, func(w *plan.World, n *plan.Node) bool {

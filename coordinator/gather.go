@@ -62,13 +62,6 @@ func (g gatherer) photograph(ctx context.Context, cutover *v1alpha1.Cutover, fro
 	if err := g.cniPods(ctx, from, w); err != nil {
 		return nil, err
 	}
-	if cutover.Spec.Cilium.Install == v1alpha1.InstallSecondary {
-		config, err := readNodeConfig(ctx, g.live, cutover.Spec.Cilium.DaemonSet.Namespace, cutover.Spec.Legacy.FenceLabel)
-		if err != nil {
-			return nil, err
-		}
-		w.NodeConfig = config
-	}
 	return w, g.slots(ctx, w)
 }
 
@@ -159,7 +152,8 @@ func (g gatherer) nodeOf(ctx context.Context, ref plan.NodeRef) (*corev1.Node, e
 	return &n, nil
 }
 
-// fence reads the DaemonSets of both CNIs.
+// fence reads what the fence is made of besides labels: the DaemonSets of both CNIs, and the CiliumNodeConfig, which is not
+// watched.
 func (g gatherer) fence(ctx context.Context, from client.Reader, w *plan.World) error {
 	spec := w.Cutover.Spec
 	legacy, err := g.daemonSet(ctx, from, spec.Legacy.DaemonSet)
@@ -177,7 +171,10 @@ func (g gatherer) fence(ctx context.Context, from client.Reader, w *plan.World) 
 	if cilium != nil {
 		w.Cilium = toCilium(cilium)
 	}
-	return nil
+	if spec.Cilium.Install == v1alpha1.InstallSecondary {
+		w.NodeConfig, err = readNodeConfig(ctx, g.live, spec.Cilium.DaemonSet.Namespace, spec.Legacy.FenceLabel)
+	}
+	return err
 }
 
 func (g gatherer) daemonSet(ctx context.Context, from client.Reader, ref v1alpha1.ObjectRef) (*appsv1.DaemonSet, error) {

@@ -15,11 +15,10 @@ import (
 type Basis struct {
 	// Everything is asked for where a CNI is taken away from nodes: all of them, with answers and pods, and both DaemonSets.
 	Everything bool
-	// Nodes are all nodes without their answers: the limit on nodes out of service counts every one.
+	// Nodes are all nodes without their answers, and what else the fence is made of: the limit on nodes out of service counts
+	// every node, and each may have lost its label.
 	Nodes bool
-	// Fence are the DaemonSets of both CNIs.
-	Fence bool
-	// Answers are the nodes that have to be read with their NodeCutovers.
+	// Answers are the nodes whose NodeCutovers have to be read.
 	Answers []NodeRef
 	// Drains are the slots, as they will be, whose pods have to be looked at: the first of them are to be evicted.
 	Drains []v1alpha1.Slot
@@ -27,12 +26,12 @@ type Basis struct {
 
 // None says whether nothing has to be read: the Decision may stand.
 func (b Basis) None() bool {
-	return !b.Everything && !b.Nodes && !b.Fence && len(b.Answers) == 0
+	return !b.Everything && !b.Nodes && len(b.Answers) == 0
 }
 
 // With returns what is asked for in either.
 func (b Basis) With(more Basis) Basis {
-	b.Everything, b.Nodes, b.Fence = b.Everything || more.Everything, b.Nodes || more.Nodes, b.Fence || more.Fence
+	b.Everything, b.Nodes = b.Everything || more.Everything, b.Nodes || more.Nodes
 	b.Answers, b.Drains = append(slices.Clip(b.Answers), more.Answers...), append(slices.Clip(b.Drains), more.Drains...)
 	return b
 }
@@ -56,8 +55,7 @@ func (w *World) Lacks(d Decision) Basis {
 		if !granted && !emptied {
 			continue
 		}
-		b.Nodes = b.Nodes || granted && !w.Live.Nodes
-		b.Fence = b.Fence || !w.Live.Fence
+		b.Nodes = b.Nodes || !w.Live.Nodes
 		if w.Live.Answers[s.NodeUID] {
 			continue
 		}

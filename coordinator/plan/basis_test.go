@@ -17,8 +17,8 @@ func TestWhatADecisionRestsOn(t *testing.T) {
 		return []v1alpha1.Slot{{Node: "n1", NodeUID: "uid-1", Step: step}}
 	}
 	type summary struct {
-		everything, nodes, fence bool
-		answers, drains          int
+		everything, nodes bool
+		answers, drains   int
 	}
 	everything, nothing := summary{everything: true}, summary{}
 	for name, tt := range map[string]struct {
@@ -27,13 +27,13 @@ func TestWhatADecisionRestsOn(t *testing.T) {
 		live          Live
 		want          summary
 	}{
-		"a slot is granted":                            {nil, in(v1alpha1.StepCordon), nil, Live{}, summary{nodes: true, fence: true, answers: 1}},
-		"a slot is granted with surge":                 {nil, in(v1alpha1.StepSurge), nil, Live{}, summary{nodes: true, fence: true, answers: 1}},
-		"granted on nodes that are read already":       {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true}, summary{fence: true, answers: 1}},
-		"granted to another node than was read":        {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true, Fence: true, Answers: map[types.UID]bool{"uid-2": true}}, summary{answers: 1}},
-		"granted on all of it":                         {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true, Fence: true, Answers: map[types.UID]bool{"uid-1": true}}, nothing},
-		"a drain begins":                               {in(v1alpha1.StepConfirm), in(v1alpha1.StepDrain), nil, Live{}, summary{fence: true, answers: 1, drains: 1}},
-		"a drain begins and is over at once":           {in(v1alpha1.StepConfirm), in(v1alpha1.StepReplace), nil, Live{}, summary{fence: true, answers: 1, drains: 1}},
+		"a slot is granted":                            {nil, in(v1alpha1.StepCordon), nil, Live{}, summary{nodes: true, answers: 1}},
+		"a slot is granted with surge":                 {nil, in(v1alpha1.StepSurge), nil, Live{}, summary{nodes: true, answers: 1}},
+		"granted on nodes that are read already":       {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true}, summary{answers: 1}},
+		"granted to another node than was read":        {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true, Answers: map[types.UID]bool{"uid-2": true}}, summary{answers: 1}},
+		"granted on all of it":                         {nil, in(v1alpha1.StepCordon), nil, Live{Nodes: true, Answers: map[types.UID]bool{"uid-1": true}}, nothing},
+		"a drain begins":                               {in(v1alpha1.StepConfirm), in(v1alpha1.StepDrain), nil, Live{}, summary{nodes: true, answers: 1, drains: 1}},
+		"a drain begins and is over at once":           {in(v1alpha1.StepConfirm), in(v1alpha1.StepReplace), nil, Live{}, summary{nodes: true, answers: 1, drains: 1}},
 		"a drain goes on":                              {in(v1alpha1.StepDrain), in(v1alpha1.StepDrain), []Action{Evict{}}, Live{}, nothing},
 		"a drain is over":                              {in(v1alpha1.StepDrain), in(v1alpha1.StepReplace), nil, Live{}, nothing},
 		"a pod came after a drain":                     {in(v1alpha1.StepDetach), in(v1alpha1.StepDrain), nil, Live{}, nothing},
@@ -41,14 +41,14 @@ func TestWhatADecisionRestsOn(t *testing.T) {
 		"a slot ends":                                  {in(v1alpha1.StepSoak), nil, nil, Live{}, nothing},
 		"a question, a label, a cordon":                {in(v1alpha1.StepCordon), in(v1alpha1.StepCordon), []Action{Ask{}, SetFenceLabel{}, Cordon{}}, Live{}, nothing},
 		"the VPC CNI is bound":                         {nil, nil, []Action{FenceDaemonSet{}}, Live{}, everything},
-		"the VPC CNI is deleted":                       {nil, nil, []Action{DeleteLegacy{}}, Live{Nodes: true, Fence: true}, everything},
+		"the VPC CNI is deleted":                       {nil, nil, []Action{DeleteLegacy{}}, Live{Nodes: true}, everything},
 		"a Cilium pod is started again beside a grant": {nil, in(v1alpha1.StepCordon), []Action{DeleteCiliumPod{}}, Live{}, everything},
 		"all was read":                                 {nil, in(v1alpha1.StepCordon), []Action{FenceDaemonSet{}}, Live{Everything: true}, nothing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &World{Cutover: &v1alpha1.Cutover{Status: v1alpha1.CutoverStatus{Slots: tt.before}}, Live: tt.live}
 			b := w.Lacks(Decision{Status: v1alpha1.CutoverStatus{Slots: tt.after}, Actions: tt.actions})
-			if got := (summary{b.Everything, b.Nodes, b.Fence, len(b.Answers), len(b.Drains)}); got != tt.want {
+			if got := (summary{b.Everything, b.Nodes, len(b.Answers), len(b.Drains)}); got != tt.want {
 				t.Errorf("lacks %+v, want %+v", got, tt.want)
 			}
 			if b.None() != (tt.want == nothing) {

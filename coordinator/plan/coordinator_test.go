@@ -6,7 +6,6 @@ package plan
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -176,7 +175,7 @@ func (s *simulation) lookAnew(c *coordinator) {
 		return
 	}
 	c.w = c.cached
-	c.w.Live = Live{Nodes: c.basis.Nodes, Fence: c.basis.Fence, Answers: make(map[types.UID]bool, len(c.basis.Answers))}
+	c.w.Live = Live{Nodes: c.basis.Nodes, Answers: make(map[types.UID]bool, len(c.basis.Answers))}
 	nodes := append(c.anew[:0], c.cached.Nodes...)
 	if c.basis.Nodes {
 		nodes = nodes[:0]
@@ -190,13 +189,16 @@ func (s *simulation) lookAnew(c *coordinator) {
 			}
 			nodes = append(nodes, n)
 		}
-	}
-	if c.basis.Fence {
-		c.w.Legacy = s.legacy
+		c.w.Legacy, c.w.NodeConfig = s.legacy, s.config
 	}
 	for _, ref := range c.basis.Answers {
 		c.w.Live.Answers[ref.UID] = true
-		nodes = s.answerAnew(nodes, ref)
+		for i := range nodes {
+			if n := &nodes[i]; n.UID == ref.UID {
+				n.Cutover, n.NameTaken = nil, false
+				s.attach(n, s.objects)
+			}
+		}
 	}
 	c.anew, c.w.Nodes, c.w.Now = nodes, nodes, s.clock(c)
 	if len(c.basis.Drains) == 0 {
@@ -208,23 +210,6 @@ func (s *simulation) lookAnew(c *coordinator) {
 		c.due[sl.NodeUID] = lookedAt{sl.Step, c.w.Now}
 		s.lookAtSlot(&c.w, sl)
 	}
-}
-
-// answerAnew reads one node with its NodeCutover live.
-func (s *simulation) answerAnew(nodes []Node, ref NodeRef) []Node {
-	i := slices.IndexFunc(nodes, func(n Node) bool { return n.UID == ref.UID })
-	if i < 0 {
-		return nodes
-	}
-	m := s.byUID(ref.UID)
-	if m == nil {
-		return slices.Delete(nodes, i, i+1)
-	}
-	n := m.Node
-	n.LegacyPod, n.CiliumPods = nodes[i].LegacyPod, nodes[i].CiliumPods
-	s.attach(&n, s.objects)
-	nodes[i] = n
-	return nodes
 }
 
 // attach gives a node its NodeCutover, as coordinator's attach does.

@@ -273,7 +273,7 @@ func TestTheFirstEvictionIsDecidedOnFreshFacts(t *testing.T) {
 		d := Decide(w)
 		if c.inStep(v1alpha1.StepConfirm)() && d.Status.Slots[0].Step == v1alpha1.StepDrain {
 			b := w.Lacks(d)
-			if slot := d.Status.Slots[0]; !b.Fence || len(b.Answers) != 1 || b.Answers[0].UID != slot.NodeUID || len(b.Drains) != 1 || b.Drains[0].NodeUID != slot.NodeUID {
+			if slot := d.Status.Slots[0]; !b.Nodes || len(b.Answers) != 1 || b.Answers[0].UID != slot.NodeUID || len(b.Drains) != 1 || b.Drains[0].NodeUID != slot.NodeUID {
 				t.Errorf("a drain begins on what a cache says of the node's boot, label and answer: only %+v is read anew", b)
 			}
 			return

@@ -50,11 +50,9 @@ type World struct {
 type Live struct {
 	// Everything includes all of the following.
 	Everything bool
-	// Nodes are all nodes, without their answers.
+	// Nodes are all nodes, without their answers, the DaemonSets of both CNIs and the CiliumNodeConfig.
 	Nodes bool
-	// Fence are the DaemonSets of both CNIs.
-	Fence bool
-	// Answers are the nodes that were read with their NodeCutovers, by their UIDs.
+	// Answers are the nodes whose NodeCutovers were read, by the nodes' UIDs.
 	Answers map[types.UID]bool
 }
 

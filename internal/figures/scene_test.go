@@ -225,14 +225,20 @@ func (s *scene) approve() {
 	s.Patch(`{"spec":{"approvedPhases":["DecoupleIngress","InstallCilium","FenceLegacy","RollNodes"]}}`)
 }
 
-// until waits for a Cutover in which nothing is missing. It looks twice a second: whoever asks more often measures himself.
+// until waits for a Cutover in which nothing is missing.
 func (s *scene) until(within time.Duration, missing func(*v1alpha1.Cutover) string) {
 	s.b.Helper()
-	look := time.NewTicker(500 * time.Millisecond)
+	s.eventually(within, 500*time.Millisecond, func() string { return missing(s.Cutover()) })
+}
+
+// eventually looks every so often until nothing is missing: whoever asks all the time measures himself.
+func (s *scene) eventually(within, every time.Duration, missing func() string) {
+	s.b.Helper()
+	look := time.NewTicker(every)
 	defer look.Stop()
 	fleet.Eventually(s.b, within, func() string {
 		<-look.C
-		return missing(s.Cutover())
+		return missing()
 	})
 }
 
