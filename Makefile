@@ -67,7 +67,7 @@ bench: ## Run the benchmarks, but for that of thousands of nodes
 	@$(ROOT)
 	CGO_ENABLED=0 go test -p 1 -run '^$$' -bench . -skip BenchmarkFleet -benchmem -timeout 1h ./...
 
-# Half an hour on two idle cores: until 5,000 nodes run 11,000 pods is most of it.
+# Twenty minutes on two cores: half of it until 5,000 nodes run 11,000 pods.
 .PHONY: bench-fleet
 bench-fleet: ## Roll thousands of nodes (FIGURES_NODES=5000, FIGURES_ROLL=640)
 	@$(ROOT)
