@@ -28,7 +28,7 @@ $(COMMANDS):
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/$@ ./cmd/$@
 
 .PHONY: generate
-generate: ## Derive deep copies, CRDs and eBPF objects
+generate: ## Derive deep copies, CRDs, eBPF objects and the table of instance types
 	tools/generate
 
 .PHONY: tools
