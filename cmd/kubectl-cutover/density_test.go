@@ -1,0 +1,87 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/density"
+)
+
+func TestInstanceTypesNeedNoCluster(t *testing.T) {
+	plugin(t, "", "density", "--instance-type", "m5.xlarge,t3.medium").want(t, codeClean, "m5.xlarge", "58", "t3.medium", "17", "maxPodsExpression")
+	o := plugin(t, "", "density", "--instance-type", "t3.small,t3.medium,t3.large,m5.4xlarge", "-o", "json").want(t, codeClean)
+	var r density.Report
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]int{"t3.small": 11, "t3.medium": 17, "t3.large": 35, "m5.4xlarge": 234}
+	for _, n := range r.Nodes {
+		if n.Now != known[n.Type] || n.Formula != known[n.Type] {
+			t.Errorf("%s: %d pods now, formula %d, want %d", n.Type, n.Now, n.Formula, known[n.Type])
+		}
+		delete(known, n.Type)
+	}
+	if len(known) > 0 {
+		t.Errorf("nothing is said of %v", known)
+	}
+	plugin(t, "", "density", "--instance-type", "m5.16xlarge", "--prefix-delegation", "--vcpus", "64").want(t, codeClean, "250")
+	plugin(t, "", "density", "--instance-type", "m99.large").want(t, codeUnsure, "Could not tell: m99.large")
+	for _, wrong := range [][]string{{"--max-pods", "0"}, {"--node-mask-size", "30"}, {"--instance-type", "m5.large", "--vcpus", "-1"}, {"--vcpus", "2"}, {"--overlay", "x"}, {"pods"}} {
+		on(t, append([]string{"density"}, wrong...)...).want(t, codeFailed)
+	}
+}
+
+func TestTheClusterIsCounted(t *testing.T) {
+	w := newWorld(t)
+	ds := &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "aws-node"},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": "aws-node"}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"k8s-app": "aws-node"}},
+				Spec: corev1.PodSpec{
+					NodeSelector: map[string]string{"no": "node"},
+					Containers:   []corev1.Container{{Name: "aws-node", Image: "none", Env: []corev1.EnvVar{{Name: "WARM_ENI_TARGET", Value: "1"}}}},
+				},
+			},
+		},
+	}
+	node := func(name, kind, group string) *corev1.Node {
+		room := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("17"), corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("4Gi")}
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelInstanceTypeStable: kind, "eks.amazonaws.com/nodegroup": group}},
+			Status:     corev1.NodeStatus{Capacity: room, Allocatable: room, NodeInfo: corev1.NodeSystemInfo{OSImage: "Amazon Linux 2023.9"}},
+		}
+	}
+	pod := func(i int, node, ip string) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("pod-%d", i)},
+			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "none", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m")}}}}},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}},
+		}
+	}
+	w.make(ds, node("old", "t3.medium", "workers"), node("new", "t3.medium", "workers"))
+	w.make(pod(1, "old", "10.0.1.20"), pod(2, "old", "10.0.1.21"), pod(3, "new", "10.250.1.20"))
+	w.make(newCutover(nil)) // its overlay is 10.250.0.0/16 with slices of /25
+	o := on(t, "density", "-o", "json").want(t, codeClean)
+	var r density.Report
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	c := r.Cluster
+	if c.Nodes != 2 || c.Pods != 3 || c.Now != 34 || c.AsIs != 34 || c.After != 80 || c.AfterBy != density.ByCPU || c.InUse != 2 || c.Held != 11 || r.Target.NodeMaskSize != 25 {
+		t.Errorf("%+v", r)
+	}
+	on(t, "density", "-o", "wide").want(t, codeClean, "old", "new", "2 in use, about 11 with the warm pool", "AL2023:", "managed node group:")
+	w.make(node("odd", "m99.large", "odd"))
+	on(t, "density").want(t, codeUnsure, "Could not tell: m99.large")
+}
