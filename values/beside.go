@@ -3,7 +3,11 @@
 
 package values
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
 
 // The releases whose behaviour is known.
 const (
@@ -60,6 +64,37 @@ func removedOptions(s *scene) answer {
 		return warn("%s says nothing any more since 1.19: kubeProxyReplacement alone decides; remove it", strings.Join(words, ", "))
 	}
 	return pass("none is set that the chart does not know")
+}
+
+func extraArgs(s *scene) answer {
+	for _, arg := range s.list("extraArgs") {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		for _, o := range options() {
+			if name == o.key {
+				return unknown("the agent's argument %s wins over %s, and is not judged here: remove it from extraArgs and set the value", arg, o.path)
+			}
+		}
+	}
+	return pass("no argument names what is judged here")
+}
+
+// nodeConfigs judges what old nodes really get: the values, and over them what a CiliumNodeConfig that selects them says.
+func nodeConfigs(s *scene) answer {
+	switch s.c.Overrides {
+	case NotLooked:
+		return notAsked("no cluster was asked for CiliumNodeConfigs: --live does")
+	case Unseen:
+		return unknown("CiliumNodeConfigs could not be listed, and one of them may give old nodes other values: get the right to list ciliumnodeconfigs.cilium.io")
+	}
+	for _, n := range s.c.NodeConfigs {
+		old := &scene{v: s.v.overridden(n.Defaults), phase: s.phase, c: s.c}
+		for _, judge := range []func(*scene) answer{customConf, exclusive, uninstall, chaining, policies, replacementOnOldNodes, masqueradeOnOldNodes, nativeCIDR, egressInterfaces, tunnel, ipamMode} {
+			if a := judge(old); a.verdict == v1alpha1.VerdictFail {
+				return fail("CiliumNodeConfig %s selects %d nodes of the VPC CNI: %s. Give it a selector that leaves them out", n.Name, n.OldNodes, a.message)
+			}
+		}
+	}
+	return pass("%d CiliumNodeConfigs select nodes of the VPC CNI, and change nothing that matters", len(s.c.NodeConfigs))
 }
 
 func customConf(s *scene) answer {

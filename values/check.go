@@ -25,8 +25,29 @@ type Cluster struct {
 	NodeAddresses []netip.Addr
 	// Policies is how many NetworkPolicies there are; nil: they were not counted.
 	Policies *int
+	// NodeConfigs are the CiliumNodeConfigs that select old nodes; Overrides says how looking for them went.
+	NodeConfigs []NodeConfig
+	Overrides   Sight
 	// Running are the values that Cilium runs with now; nil: it does not run, or they were not read.
 	Running *Values
+}
+
+// Sight says how looking at a part of the cluster went.
+type Sight int
+
+// The sights.
+const (
+	NotLooked Sight = iota // nobody asked a cluster
+	Seen
+	Unseen // it was asked and did not say
+)
+
+// NodeConfig is a CiliumNodeConfig that selects nodes of the VPC CNI.
+type NodeConfig struct {
+	Name     string
+	OldNodes int
+	// Defaults are options of the agent, which win over cilium-config on these nodes.
+	Defaults map[string]string
 }
 
 // Finding is the judgement of one rule.
@@ -128,6 +149,10 @@ func warn(format string, args ...any) answer {
 
 func fail(format string, args ...any) answer {
 	return answer{verdict: v1alpha1.VerdictFail, message: fmt.Sprintf(format, args...)}
+}
+
+func notAsked(format string, args ...any) answer {
+	return answer{verdict: v1alpha1.VerdictNotAsked, message: fmt.Sprintf(format, args...)}
 }
 
 func unknown(format string, args ...any) answer {

@@ -58,6 +58,20 @@ func options() []option {
 // watcherInterval is "0" where the watcher of unmanaged pods is off.
 const watcherInterval = "unmanaged-pod-watcher-interval"
 
+// watches says whether an interval is one: 15, 15s, but not 0 or 0s.
+func watches(interval string) bool { return strings.Trim(interval, "0smh") != "" }
+
+// overridden returns the values with options of the agent in the place of those that they come from.
+func (v *Values) overridden(config map[string]string) *Values {
+	out := v
+	for _, o := range options() {
+		if value, ok := config[o.key]; ok {
+			out = out.with(o.path, value)
+		}
+	}
+	return out
+}
+
 // FromCluster reads the values back from what Cilium's chart makes of them: the ConfigMap cilium-config and, for what is not
 // in there, the agent's DaemonSet. A DaemonSet that is nil was not seen, and what stands in it alone is Unknown.
 func FromCluster(config *corev1.ConfigMap, ds *appsv1.DaemonSet, v Version) *Values {
@@ -73,7 +87,7 @@ func FromCluster(config *corev1.ConfigMap, ds *appsv1.DaemonSet, v Version) *Val
 		}
 	}
 	interval, ok := config.Data[watcherInterval]
-	out.set["operator.unmanagedPodWatcher.restart"] = !ok || strings.Trim(interval, "0smh") != ""
+	out.set["operator.unmanagedPodWatcher.restart"] = !ok || watches(interval)
 	if ds == nil {
 		for _, path := range []string{"cni.iptablesRemoveAWSRules", "k8sServiceHost", "k8sServicePort"} {
 			out.hidden[path] = true
@@ -98,6 +112,11 @@ func (v *Values) fromAgent(c *corev1.Container) {
 		strips = strings.Contains(script, "AWS-SNAT-CHAIN") || strings.Contains(script, "AWS-CONNMARK-CHAIN")
 	}
 	v.set["cni.iptablesRemoveAWSRules"] = strips
+	args := make([]any, len(c.Args))
+	for i := range c.Args {
+		args[i] = c.Args[i]
+	}
+	v.set["extraArgs"] = args
 	for _, e := range c.Env {
 		switch {
 		case e.Name == "KUBERNETES_SERVICE_HOST" && e.ValueFrom != nil:

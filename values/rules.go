@@ -27,6 +27,8 @@ func rules() []rule {
 		{"Version", both, "is the release one whose behaviour beside the VPC CNI is known",
 			"cilium 1.17 install/kubernetes/cilium: the postStart hook is unconditional; 1.18 cni.iptablesRemoveAWSRules", version},
 		{"RemovedOptions", both, "does the chart still know every option", "cilium templates/validate.yaml; 1.19 upgrade notes, Helm options", removedOptions},
+		{"ExtraArgs", both, "does no argument of the agent say otherwise than the values", "cilium templates/cilium-agent/daemonset.yaml: extraArgs; a flag wins over cilium-config", extraArgs},
+		{"NodeConfigs", install, "does no CiliumNodeConfig give old nodes what breaks them", "cilium configuration/per-node-config.rst", nodeConfigs},
 
 		{"CustomConf", install, "does Cilium keep its conflist to itself until the coordinator says where to write it (install mode Secondary)",
 			"cilium k8s-install-migration.rst; containerd go-cni: the first file wins, and 05-cilium sorts before 10-aws", customConf},

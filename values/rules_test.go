@@ -58,6 +58,19 @@ func faults() []planted {
 		{"an option that 1.19 ignores", "", v19, set{"nodePort.enabled": true}, nil, "RemovedOptions", warns, "nodePort.enabled"},
 		{"an option that 1.18 still obeys", "", Version{}, set{"nodePort.enabled": true}, nil, "RemovedOptions", passes, ""},
 
+		{"an argument of the agent", "", v19, set{"extraArgs": []any{"--debug", "--enable-bpf-masquerade=true"}}, nil, "ExtraArgs", unsure, "bpf.masquerade"},
+		{"an argument that does not matter", "", v19, set{"extraArgs": []any{"--debug"}}, nil, "ExtraArgs", passes, ""},
+		{"a CiliumNodeConfig on old nodes", "", v19, nil, func(c *Cluster) {
+			c.NodeConfigs, c.Overrides = []NodeConfig{{"kpr", 3, map[string]string{"kube-proxy-replacement": "true"}}}, Seen
+		}, "NodeConfigs", fails, "kpr selects 3 nodes of the VPC CNI: kube-proxy replacement"},
+		{"a CiliumNodeConfig that makes Cilium win there", "", v19, nil, func(c *Cluster) {
+			c.NodeConfigs, c.Overrides = []NodeConfig{{"a", 1, map[string]string{"debug": "true"}}, {"win", 3, map[string]string{"custom-cni-conf": "false"}}}, Seen
+		}, "NodeConfigs", fails, "win selects 3"},
+		{"a harmless CiliumNodeConfig", "", v19, nil, func(c *Cluster) {
+			c.NodeConfigs, c.Overrides = []NodeConfig{{"debug", 3, map[string]string{"debug": "true"}}}, Seen
+		}, "NodeConfigs", passes, ""},
+		{"CiliumNodeConfigs that nobody may see", "", v19, nil, func(c *Cluster) { c.Overrides = Unseen }, "NodeConfigs", unsure, "ciliumnodeconfigs.cilium.io"},
+
 		{"a conflist on every node at once", "", v19, set{"cni.customConf": false}, nil, "CustomConf", fails, "05-cilium.conflist"},
 		{"the same, wanted", "", v19, set{"cni.customConf": false}, shared, "CustomConf", passes, "Shared"},
 		{"no conflist where it is wanted", "", v19, nil, shared, "CustomConf", fails, "writes none"},

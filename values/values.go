@@ -58,6 +58,15 @@ func FromYAML(origin string, data []byte, v Version) (*Values, error) {
 func fromMap(origin string, root map[string]any, v Version) *Values {
 	out := &Values{Origin: origin, Version: v, set: map[string]any{}, defaults: chartDefaults()}
 	flatten(out.set, "", root)
+	// What extraConfig says stands last in cilium-config and wins.
+	for _, o := range options() {
+		if value, ok := out.set["extraConfig."+o.key]; ok && value != nil {
+			out.set[o.path] = value
+		}
+	}
+	if value, ok := out.set["extraConfig."+watcherInterval]; ok && value != nil {
+		out.set["operator.unmanagedPodWatcher.restart"] = watches(fmt.Sprint(value))
+	}
 	return out
 }
 

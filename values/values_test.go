@@ -246,6 +246,10 @@ func TestValuesFilesAreRead(t *testing.T) {
 	if got := v.list("egressMasqueradeInterfaces"); !slices.Equal(got, []string{"eth+", "ens+"}) {
 		t.Errorf("a list was read as %q", got)
 	}
+	extra := must[*Values](t)(FromYAML("f", []byte("bpf: {masquerade: false}\nextraConfig: {enable-bpf-masquerade: \"true\", unmanaged-pod-watcher-interval: 0}\n"), Version{1, 18, 0}))
+	if !extra.on("bpf.masquerade") || extra.on("operator.unmanagedPodWatcher.restart") {
+		t.Errorf("extraConfig does not win: %+v", extra.set)
+	}
 	if empty := must[*Values](t)(FromYAML("f", nil, Version{})); !empty.on("cni.exclusive") {
 		t.Error("an empty file has not the chart's defaults")
 	}

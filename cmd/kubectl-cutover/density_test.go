@@ -40,14 +40,15 @@ func TestInstanceTypesNeedNoCluster(t *testing.T) {
 	}
 }
 
-func TestTheClusterIsCounted(t *testing.T) {
-	w := newWorld(t)
-	ds := &appsv1.DaemonSet{
+// awsNode is the VPC CNI's DaemonSet, on no node.
+func awsNode() *appsv1.DaemonSet {
+	labels := map[string]string{"k8s-app": "aws-node"}
+	return &appsv1.DaemonSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "aws-node"},
 		Spec: appsv1.DaemonSetSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": "aws-node"}},
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"k8s-app": "aws-node"}},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
 					NodeSelector: map[string]string{"no": "node"},
 					Containers:   []corev1.Container{{Name: "aws-node", Image: "none", Env: []corev1.EnvVar{{Name: "WARM_ENI_TARGET", Value: "1"}}}},
@@ -55,6 +56,10 @@ func TestTheClusterIsCounted(t *testing.T) {
 			},
 		},
 	}
+}
+
+func TestTheClusterIsCounted(t *testing.T) {
+	w := newWorld(t)
 	node := func(name, kind, group string) *corev1.Node {
 		room := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("17"), corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("4Gi")}
 		return &corev1.Node{
@@ -69,7 +74,7 @@ func TestTheClusterIsCounted(t *testing.T) {
 			Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}},
 		}
 	}
-	w.make(ds, node("old", "t3.medium", "workers"), node("new", "t3.medium", "workers"))
+	w.make(awsNode(), node("old", "t3.medium", "workers"), node("new", "t3.medium", "workers"))
 	w.make(pod(1, "old", "10.0.1.20"), pod(2, "old", "10.0.1.21"), pod(3, "new", "10.250.1.20"))
 	w.make(newCutover(nil)) // its overlay is 10.250.0.0/16 with slices of /25
 	o := on(t, "density", "-o", "json").want(t, codeClean)

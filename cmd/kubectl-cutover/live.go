@@ -6,14 +6,22 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/values"
 )
 
@@ -24,8 +32,10 @@ func (a *app) gatherValues(ctx context.Context, o checkOptions, v values.Version
 	if err != nil {
 		return nil, err
 	}
+	legacy := v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: "kube-system", Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel}
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
+		legacy = spec.Legacy
 		if into.Overlay, err = parseNetworks("overlay", spec.Overlay.PodCIDRs); err != nil {
 			return nil, err
 		}
@@ -33,16 +43,21 @@ func (a *app) gatherValues(ctx context.Context, o checkOptions, v values.Version
 	} else {
 		a.note("pools and install mode are not compared with a Cutover: %v", err)
 	}
+	var nodes []labels.Set
 	err = eachPage(ctx, c, "nodes", &corev1.NodeList{}, func(l *corev1.NodeList) {
 		for i := range l.Items {
+			nodes = append(nodes, l.Items[i].Labels)
 			for _, at := range l.Items[i].Status.Addresses {
-				if ip, ok := addressOf(at.Address); ok && at.Type == corev1.NodeInternalIP {
+				if ip, ok := addressOf(at.Address); ok && at.Type == corev1.NodeInternalIP && ip.Is4() {
 					into.NodeAddresses = append(into.NodeAddresses, ip)
 				}
 			}
 		}
 	})
-	a.told(err)
+	into.Overrides = values.Unseen
+	if a.told(err) && a.told(a.nodeConfigs(ctx, c, o.namespace, legacy, nodes, into)) {
+		into.Overrides = values.Seen
+	}
 	policies := 0
 	err = eachPage(ctx, c, "networkpolicies.networking.k8s.io", &networkingv1.NetworkPolicyList{}, func(l *networkingv1.NetworkPolicyList) { policies += len(l.Items) })
 	if a.told(err) {
@@ -72,6 +87,56 @@ func (a *app) gatherValues(ctx context.Context, o checkOptions, v values.Version
 		running.Version = v
 	}
 	return running, nil
+}
+
+// nodeConfigs reads the CiliumNodeConfigs that select nodes of the VPC CNI: those with the fence label or, before there is a
+// fence, all nodes.
+func (a *app) nodeConfigs(ctx context.Context, c client.Client, namespace string, legacy v1alpha1.Legacy, nodes []labels.Set, into *values.Cluster) error {
+	err := c.Get(ctx, client.ObjectKey{Namespace: legacy.DaemonSet.Namespace, Name: legacy.DaemonSet.Name}, &appsv1.DaemonSet{})
+	if apierrors.IsNotFound(err) {
+		return nil // the VPC CNI is gone, and so are its nodes
+	}
+	if err != nil {
+		return ask{"get", "daemonsets.apps", legacy.DaemonSet.Namespace}.fail(err)
+	}
+	fenced := func(n labels.Set) bool { return n[legacy.FenceLabel] == v1alpha1.FenceValue }
+	old := nodes
+	if slices.ContainsFunc(nodes, fenced) {
+		old = slices.DeleteFunc(slices.Clone(nodes), func(n labels.Set) bool { return !fenced(n) })
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(schema.GroupVersionKind{Group: "cilium.io", Version: "v2", Kind: "CiliumNodeConfigList"})
+	if err := c.List(ctx, list, client.InNamespace(namespace)); meta.IsNoMatchError(err) {
+		return nil // Cilium has not made its kinds yet
+	} else if err != nil {
+		return ask{"list", "ciliumnodeconfigs.cilium.io", namespace}.fail(err)
+	}
+	for i := range list.Items {
+		var config struct {
+			Spec struct {
+				NodeSelector metav1.LabelSelector `json:"nodeSelector"`
+				Defaults     map[string]string    `json:"defaults"`
+			} `json:"spec"`
+		}
+		name := list.Items[i].GetName()
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &config); err != nil {
+			return fmt.Errorf("reading CiliumNodeConfig %s: %w", name, err)
+		}
+		selector, err := metav1.LabelSelectorAsSelector(&config.Spec.NodeSelector)
+		if err != nil {
+			return fmt.Errorf("reading the selector of CiliumNodeConfig %s: %w", name, err)
+		}
+		n := values.NodeConfig{Name: name, Defaults: config.Spec.Defaults}
+		for _, node := range old {
+			if selector.Matches(node) {
+				n.OldNodes++
+			}
+		}
+		if n.OldNodes > 0 {
+			into.NodeConfigs = append(into.NodeConfigs, n)
+		}
+	}
+	return nil
 }
 
 // told tells an error as a note, and says whether there was none.

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -83,7 +84,11 @@ type world struct {
 // newWorld is a cluster without a Cutover.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	c, err := client.NewWithWatch(server.Config(), client.Options{Scheme: fleet.Scheme()})
+	scheme := fleet.Scheme()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.NewWithWatch(server.Config(), client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +227,7 @@ func TestMissingRightsAreNamed(t *testing.T) {
 		{[]string{"pause"}, reader, codeFailed, []string{"may not patch cutovers.cni-cutover.dev"}},
 		{[]string{"approve", "DecoupleIngress"}, reader, codeFailed, []string{"may not patch cutovers.cni-cutover.dev"}},
 		{[]string{"density"}, nothing, codeUnsure, []string{"may not get daemonsets.apps in namespace kube-system", "can-i get daemonsets.apps -n kube-system"}},
-		{[]string{"values", "check", "--live"}, nothing, codeUnsure, []string{"may not list nodes", "may not list secrets in namespace kube-system", "may not get configmaps in namespace kube-system"}},
+		{[]string{"values", "check", "--live"}, nothing, codeUnsure, []string{"may not list nodes in the whole cluster", "may not list secrets in namespace kube-system", "may not get configmaps in namespace kube-system"}},
 	} {
 		t.Run(fmt.Sprint(c.args), func(t *testing.T) {
 			plugin(t, "", append(c.args, "--kubeconfig", c.as)...).want(t, c.code, c.says...)
