@@ -26,7 +26,10 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		Short: "Move an EKS cluster from the AWS VPC CNI to Cilium: look before, watch, decide",
 		Long: "Look before a cutover from the AWS VPC CNI to Cilium, watch it, and decide about it.\n\n" +
 			"Exit codes: 0 clean, 1 the plugin itself could not go on, 2 something must be mended first, 3 it could not tell.",
-		Example: `  # What does the move buy, without any cluster?
+		Example: `  # What would break?
+  kubectl cutover preflight --vpc-cidr 10.0.0.0/16
+
+  # What does the move buy, without any cluster?
   kubectl cutover density --instance-type m5.xlarge,t3.medium
 
   # Values for Cilium beside the VPC CNI, and a check of those that you have
@@ -45,7 +48,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.density(), a.values(), a.status(), a.approve(), a.pause(), a.resume(), a.abort())
+	root.AddCommand(a.preflight(), a.density(), a.values(), a.status(), a.approve(), a.pause(), a.resume(), a.abort())
 	return root
 }
 

@@ -1,0 +1,152 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/preflight"
+	"github.com/cni-cutover/cni-cutover/preflight/gather"
+)
+
+// preflightOptions are the flags of preflight.
+type preflightOptions struct {
+	save, from, output string
+	vpc, overlay       []string
+	mask               int
+}
+
+func (a *app) preflight() *cobra.Command {
+	var o preflightOptions
+	cmd := &cobra.Command{
+		Use:   "preflight",
+		Short: "Say what a move to the overlay would break, before anything moves",
+		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
+			"addresses that overlap, and slices that would not suffice. It only reads. What it may not read it names, and does not take for well.\n" +
+			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
+		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
+  kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz
+  kubectl cutover preflight --from snapshot.tgz
+  kubectl cutover preflight --vpc-cidr 10.0.0.0/16 -o junit > preflight.xml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPreflight(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.vpc, "vpc-cidr", nil, "networks of the VPC, of its peers and on premises")
+	f.StringSliceVar(&o.overlay, "overlay", nil, "pod networks of the overlay (default: the Cutover's, else 10.244.0.0/16)")
+	f.IntVar(&o.mask, "node-mask-size", 0, "prefix length of a node's slice (default: the Cutover's, else 24)")
+	f.StringVar(&o.save, "save", "", "file to keep the snapshot in")
+	f.StringVar(&o.from, "from", "", "judge this snapshot and ask no cluster")
+	f.StringVarP(&o.output, "output", "o", "table", "table, json, yaml or junit")
+	return cmd
+}
+
+func (a *app) runPreflight(ctx context.Context, o preflightOptions) error {
+	if !slices.Contains([]string{"table", "json", "yaml", "junit"}, o.output) {
+		return fmt.Errorf("reading --output %q: want table, json, yaml or junit", o.output)
+	}
+	for flag, texts := range map[string][]string{"vpc-cidr": o.vpc, "overlay": o.overlay} {
+		if _, err := parseNetworks(flag, texts); err != nil {
+			return err
+		}
+	}
+	if o.mask != 0 && (o.mask < 8 || o.mask > 30) {
+		return fmt.Errorf("reading --node-mask-size %d: want 8 to 30", o.mask)
+	}
+	s, err := a.snapshot(ctx, o)
+	if err != nil {
+		return err
+	}
+	if len(o.vpc) > 0 {
+		s.VPC = o.vpc
+	}
+	if len(o.overlay) > 0 {
+		s.Overlay = o.overlay
+	}
+	if o.mask != 0 {
+		s.NodeMaskSize = o.mask
+	}
+	if o.save != "" {
+		if err := save(o.save, s); err != nil {
+			return err
+		}
+	}
+	r := preflight.Judge(s)
+	if o.output == "junit" {
+		err = r.WriteJUnit(a.Out)
+	} else {
+		_, colour := a.terminal()
+		err = a.print(o.output, &r, func() error { return r.Write(a.Out, colour) })
+	}
+	if err != nil {
+		return err
+	}
+	switch r.Verdict() {
+	case v1alpha1.VerdictFail:
+		return verdict(codeBlocked)
+	case v1alpha1.VerdictUnknown:
+		return verdict(codeUnsure)
+	}
+	return nil
+}
+
+// snapshot takes a snapshot, or loads one.
+func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snapshot, error) {
+	if o.from != "" {
+		file, err := os.Open(o.from)
+		if err != nil {
+			return nil, fmt.Errorf("loading a snapshot: %w", err)
+		}
+		defer file.Close()
+		return preflight.Load(file)
+	}
+	c, config, err := a.cluster()
+	if err != nil {
+		return nil, err
+	}
+	s := &preflight.Snapshot{
+		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
+		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1,
+	}
+	if cutover, err := readCutover(ctx, c); err == nil {
+		spec := &cutover.Spec
+		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
+	} else if len(o.overlay) == 0 {
+		a.note("the overlay is taken for %s: %v", s.Overlay[0], err)
+	}
+	progress := func(string) {}
+	if _, live := a.terminal(); live {
+		progress = func(what string) { fmt.Fprintf(a.ErrOut, "\r\x1b[Kreading %s", what) }
+		defer fmt.Fprint(a.ErrOut, "\r\x1b[K")
+	}
+	return s, gather.Cluster(ctx, c, s, progress)
+}
+
+// save writes a snapshot beside its name first, so that what bears the name is whole.
+func save(name string, s *preflight.Snapshot) error {
+	file, err := os.CreateTemp(filepath.Dir(name), ".snapshot-*")
+	if err != nil {
+		return fmt.Errorf("saving the snapshot: %w", err)
+	}
+	defer os.Remove(file.Name())
+	err = s.Save(file)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		return fmt.Errorf("saving the snapshot as %s: %w", name, err)
+	}
+	return nil
+}

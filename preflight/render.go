@@ -1,0 +1,114 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// shownObjects is how many objects of a finding a table names.
+const shownObjects = 3
+
+// Write prints a report for people: what blocks first, and in a line each what is well. Colour is ANSI's.
+func (r *Report) Write(w io.Writer, colour bool) error {
+	fmt.Fprintf(w, "%s, looked at %s\n", r.Server, r.TakenAt.UTC().Format(time.RFC3339))
+	count := map[v1alpha1.Verdict]int{}
+	for _, verdict := range []v1alpha1.Verdict{v1alpha1.VerdictFail, v1alpha1.VerdictUnknown, v1alpha1.VerdictWarn, v1alpha1.VerdictPass} {
+		for i := range r.Findings {
+			f := &r.Findings[i]
+			if f.Verdict != verdict {
+				continue
+			}
+			if count[verdict]++; count[verdict] == 1 {
+				fmt.Fprintln(w)
+			}
+			head := f.Check
+			if len(f.Objects) > 0 && strings.Contains(f.Objects[0], "/") {
+				head += " " + f.Objects[0]
+			}
+			fmt.Fprintf(w, "%s %s: %s.\n", painted(verdict, colour), head, f.Message)
+			if len(f.Objects) > 1 {
+				more := ""
+				if n := len(f.Objects) - 1 - shownObjects; n > 0 {
+					more = fmt.Sprintf(" and %d more", n)
+				}
+				fmt.Fprintf(w, "        %s%s\n", strings.Join(f.Objects[1:min(len(f.Objects), 1+shownObjects)], ", "), more)
+			}
+			if f.Mend != "" {
+				fmt.Fprintf(w, "        > %s\n", f.Mend)
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%d Fail, %d Unknown, %d Warn, %d Pass\n", count[v1alpha1.VerdictFail], count[v1alpha1.VerdictUnknown], count[v1alpha1.VerdictWarn], count[v1alpha1.VerdictPass])
+	return err
+}
+
+func painted(v v1alpha1.Verdict, colour bool) string {
+	text := fmt.Sprintf("%-7s", v)
+	codes := map[v1alpha1.Verdict]string{v1alpha1.VerdictFail: "31;1", v1alpha1.VerdictUnknown: "35", v1alpha1.VerdictWarn: "33", v1alpha1.VerdictPass: "32"}
+	if !colour {
+		return text
+	}
+	return "\x1b[" + codes[v] + "m" + text + "\x1b[0m"
+}
+
+// The parts of JUnit's XML that CI systems read: a suite, its cases, failures and errors.
+type suite struct {
+	XMLName  xml.Name `xml:"testsuite"`
+	Name     string   `xml:"name,attr"`
+	Tests    int      `xml:"tests,attr"`
+	Failures int      `xml:"failures,attr"`
+	Errors   int      `xml:"errors,attr"`
+	Cases    []testcase
+}
+
+type testcase struct {
+	XMLName xml.Name `xml:"testcase"`
+	Class   string   `xml:"classname,attr"`
+	Name    string   `xml:"name,attr"`
+	Failure *outcome `xml:"failure"`
+	Error   *outcome `xml:"error"`
+	Out     string   `xml:"system-out,omitempty"`
+}
+
+type outcome struct {
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+// WriteJUnit prints a report for CI systems: Fail is a failure, Unknown an error, Warn a passed case with a text.
+func (r *Report) WriteJUnit(w io.Writer) error {
+	s := suite{Name: "kubectl cutover preflight", Tests: len(r.Findings)}
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		c := testcase{Class: "preflight." + f.Check, Name: f.Check}
+		if len(f.Objects) > 0 {
+			c.Name += " " + f.Objects[0]
+		}
+		said := &outcome{f.Message, f.Mend}
+		switch f.Verdict {
+		case v1alpha1.VerdictFail:
+			c.Failure = said
+			s.Failures++
+		case v1alpha1.VerdictUnknown:
+			c.Error = said
+			s.Errors++
+		case v1alpha1.VerdictWarn:
+			c.Out = f.Message
+		}
+		s.Cases = append(s.Cases, c)
+	}
+	out, err := xml.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing junit: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s%s\n", xml.Header, out)
+	return err
+}
