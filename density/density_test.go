@@ -85,7 +85,7 @@ func TestTheTableIsWhole(t *testing.T) {
 		}
 		name, _, _ := strings.Cut(line, ",")
 		if name <= last {
-			t.Errorf("%s comes after %s: a binary search would miss it", name, last)
+			t.Errorf("%s comes after %s: the table is not as it was generated", name, last)
 		}
 		last = name
 		if l, ok := LimitsOf(name); !ok || l.Interfaces < 1 || l.Addresses < 2 {
@@ -96,7 +96,7 @@ func TestTheTableIsWhole(t *testing.T) {
 	if known < 1391 {
 		t.Errorf("%d instance types, want at least the 1391 of amazon-vpc-cni-k8s v1.23.2", known)
 	}
-	for _, name := range []string{"", "#", "m5", "m5.hugest", "zz.large", "# instance type"} {
+	for _, name := range []string{"", "#", "m5", "5.large", "m5.hugest", "zz.large", "# instance type", "m5.large,3", "\n"} {
 		if l, ok := LimitsOf(name); ok {
 			t.Errorf("%q has %+v", name, l)
 		}
@@ -336,5 +336,34 @@ func TestReportsAreWritten(t *testing.T) {
 			}
 			golden(t, name, b.String())
 		})
+	}
+}
+
+// BenchmarkInventory counts and judges 5,000 nodes with ten pods each.
+func BenchmarkInventory(b *testing.B) {
+	room := corev1.ResourceList{corev1.ResourcePods: resource.MustParse("58"), corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("15Gi")}
+	var nodes []corev1.Node
+	var pods []corev1.Pod
+	for i := range 5000 {
+		name := fmt.Sprintf("node-%d", i)
+		nodes = append(nodes, corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelInstanceTypeStable: "m5.xlarge", "eks.amazonaws.com/nodegroup": fmt.Sprintf("group-%d", i%20)}},
+			Status:     corev1.NodeStatus{Capacity: room, Allocatable: room},
+		})
+		for range 10 {
+			pods = append(pods, corev1.Pod{Spec: corev1.PodSpec{NodeName: name, Containers: []corev1.Container{{Resources: quantities("100m", "100Mi")}}}, Status: corev1.PodStatus{PodIP: "10.0.1.5"}})
+		}
+	}
+	for b.Loop() {
+		v := NewInventory([]netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")})
+		for i := range nodes {
+			v.AddNode(&nodes[i])
+		}
+		for i := range pods {
+			v.AddPod(&pods[i])
+		}
+		if r := v.Report(Defaults(), Target{110, 24}); r.Cluster.Pods != 50000 {
+			b.Fatalf("%d pods", r.Cluster.Pods)
+		}
 	}
 }

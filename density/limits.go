@@ -10,12 +10,11 @@ package density
 
 import (
 	_ "embed"
-	"sort"
 	"strconv"
 	"strings"
 )
 
-// instances has a line for each EC2 instance type, sorted by name: name, interfaces, IPv4 addresses of each.
+// instances has a line for each EC2 instance type: name, interfaces, IPv4 addresses of each.
 //
 //go:embed instances.csv
 var instances string
@@ -28,17 +27,12 @@ type Limits struct {
 
 // LimitsOf returns the limits of an EC2 instance type, as m5.large, and whether the type is known: newer ones are not.
 func LimitsOf(instanceType string) (Limits, bool) {
-	lines := strings.Split(instances, "\n")
-	for len(lines) > 0 && strings.HasPrefix(lines[0], "#") {
-		lines = lines[1:]
-	}
-	name := func(i int) string { n, _, _ := strings.Cut(lines[i], ","); return n }
-	i := sort.Search(len(lines), func(i int) bool { return name(i) >= instanceType || lines[i] == "" })
-	if i == len(lines) || instanceType == "" || name(i) != instanceType {
+	_, after, found := strings.Cut(instances, "\n"+instanceType+",")
+	line, _, _ := strings.Cut(after, "\n")
+	interfaces, addresses, _ := strings.Cut(line, ",")
+	if !found || strings.ContainsAny(instanceType, ",\n") {
 		return Limits{}, false
 	}
-	_, numbers, _ := strings.Cut(lines[i], ",")
-	interfaces, addresses, _ := strings.Cut(numbers, ",")
 	var l Limits
 	var err error
 	if l.Interfaces, err = strconv.Atoi(interfaces); err != nil {
