@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -88,7 +90,8 @@ func (a *app) show(ctx context.Context, c client.Client, cutover *v1alpha1.Cutov
 // redraw is how often a live table is drawn again when nothing happens: its ages grow.
 const redraw = time.Second
 
-// follow shows a cutover until the context ends.
+// follow shows a cutover until the context ends. An API server that does not answer for a while, as while it is upgraded, is told
+// of and waited for; a Cutover that is gone and a right that is missing end it.
 func (a *app) follow(ctx context.Context, c client.WithWatch) error {
 	now, err := readCutover(ctx, c)
 	if err != nil {
@@ -100,18 +103,36 @@ func (a *app) follow(ctx context.Context, c client.WithWatch) error {
 			return err
 		}
 	}
-	for ctx.Err() == nil {
-		if now, err = a.followOnce(ctx, c, now, terminal); err != nil && ctx.Err() == nil {
+	for {
+		now, err = a.followOnce(ctx, c, now, terminal)
+		var right *missingRight
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case apierrors.IsNotFound(err), errors.As(err, &right):
 			return err
+		case err != nil:
+			a.note("%v; trying again", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(redraw):
 		}
 	}
-	return nil
 }
 
 // followOnce shows a cutover until the API server ends the watch, as it does every few minutes, and returns what was seen last.
 func (a *app) followOnce(ctx context.Context, c client.WithWatch, now *v1alpha1.Cutover, terminal *os.File) (*v1alpha1.Cutover, error) {
-	one := &client.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", v1alpha1.CutoverName)}
-	watched, err := c.Watch(ctx, &v1alpha1.CutoverList{}, one)
+	next, err := readCutover(ctx, c)
+	if err != nil {
+		return now, err
+	}
+	now = a.went(now, next, terminal)
+	watched, err := c.Watch(ctx, &v1alpha1.CutoverList{}, &client.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("metadata.name", v1alpha1.CutoverName),
+		Raw:           &metav1.ListOptions{ResourceVersion: next.ResourceVersion},
+	})
 	if err != nil {
 		return now, ask{"watch", cutovers, ""}.fail(err)
 	}
@@ -131,22 +152,24 @@ func (a *app) followOnce(ctx context.Context, c client.WithWatch, now *v1alpha1.
 			if !open || e.Type == watch.Error {
 				return now, nil
 			}
-			next, ok := e.Object.(*v1alpha1.Cutover)
-			switch {
-			case !ok:
-			case e.Type == watch.Deleted:
-				return now, fmt.Errorf("watching the Cutover: it was deleted")
-			case terminal == nil:
-				for _, line := range status.Changes(now, next) {
-					fmt.Fprintf(a.Out, "%s %s\n", time.Now().UTC().Format(time.RFC3339), line)
-				}
-				now = next
-			default:
-				now = next
+			if next, ok := e.Object.(*v1alpha1.Cutover); ok && e.Type != watch.Deleted {
+				now = a.went(now, next, terminal)
+			} else if ok {
+				return now, nil // the next reading says whether another one took its place
 			}
 		case <-tick.C:
 		}
 	}
+}
+
+// went tells a pipe what has changed, and returns what is now.
+func (a *app) went(before, now *v1alpha1.Cutover, terminal *os.File) *v1alpha1.Cutover {
+	if terminal == nil {
+		for _, line := range status.Changes(before, now) {
+			fmt.Fprintf(a.Out, "%s %s\n", time.Now().UTC().Format(time.RFC3339), line)
+		}
+	}
+	return now
 }
 
 // terminal returns the terminal that output goes to, if it goes to one.

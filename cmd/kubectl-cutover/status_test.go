@@ -19,6 +19,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/meddler"
 )
 
 // rolling is a Cutover in the middle of phase RollNodes.
@@ -156,7 +157,31 @@ func TestADeletedCutoverEndsTheWatch(t *testing.T) {
 	on(t, "pause").want(t, codeClean) // once this is seen the watch is there
 	out.waitFor(t, "Running -> Paused")
 	w.clear(w.cutover())
-	if code := <-ended; code != codeFailed || !strings.Contains(complaints.String(), "it was deleted") {
+	if code := <-ended; code != codeFailed || !strings.Contains(complaints.String(), "there is none named cluster") {
+		t.Errorf("exit code %d: %s", code, &complaints)
+	}
+}
+
+// TestAWatchOutlivesTheAPIServer: what happened meanwhile is told when it is back.
+func TestAWatchOutlivesTheAPIServer(t *testing.T) {
+	w := newWorld(t)
+	w.make(newCutover(rolling))
+	proxy := meddler.Start(t, server.Config())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out, complaints heard
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"status", "-w", "--kubeconfig", proxy.Kubeconfig()}, genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &complaints})
+	}()
+	out.waitFor(t, "Phase RollNodes")
+	proxy.GoAway()
+	complaints.waitFor(t, "trying again")
+	on(t, "pause").want(t, codeClean)
+	proxy.ComeBack()
+	out.waitFor(t, "Z state: Running -> Paused\n")
+	cancel()
+	if code := <-ended; code != codeClean {
 		t.Errorf("exit code %d: %s", code, &complaints)
 	}
 }
