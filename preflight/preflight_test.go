@@ -5,6 +5,7 @@ package preflight
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"flag"
 	"os"
@@ -235,5 +236,38 @@ func TestThePageHasASectionForEachCheck(t *testing.T) {
 		if !strings.Contains(string(page), "\n## "+c.name+"\n") || c.docs != "docs/preflight.md#"+strings.ToLower(c.name) {
 			t.Errorf("%s: %s has no section of that name", c.name, c.docs)
 		}
+	}
+}
+
+// TestKeptSnapshotsAreJudged holds whole reports of clusters in testdata. eks.json was written by hand, after the webhooks and
+// aggregated APIs that well-known controllers register.
+func TestKeptSnapshotsAreJudged(t *testing.T) {
+	for _, name := range []string{"eks"} {
+		t.Run(name, func(t *testing.T) {
+			data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var s Snapshot
+			decoder := json.NewDecoder(bytes.NewReader(data))
+			decoder.DisallowUnknownFields()
+			if err := decoder.Decode(&s); err != nil {
+				t.Fatal(err)
+			}
+			var file bytes.Buffer
+			if err := s.Save(&file); err != nil {
+				t.Fatal(err)
+			}
+			kept, err := Load(&file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Judge(kept)
+			var table strings.Builder
+			if err := r.Write(&table, false); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".txt", table.String())
+		})
 	}
 }
