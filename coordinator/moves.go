@@ -88,11 +88,11 @@ func byNode(actions []plan.Action) [][]int {
 	urgent := map[string]bool{}
 	for _, a := range actions {
 		if slotOf(a) != "" {
-			urgent[a.About()] = true
+			urgent[plan.About(a)] = true
 		}
 	}
 	for i, a := range actions {
-		node := a.About()
+		node := plan.About(a)
 		into := &others
 		if urgent[node] {
 			into = &slots

@@ -16,9 +16,11 @@ import (
 // Its String is what a dry run prints.
 type Action interface {
 	fmt.Stringer
-	// About is the name of the node that it is about; empty for none.
-	About() string
+	about() string
 }
+
+// About returns the name of the node that an Action is about; empty for none.
+func About(a Action) string { return a.about() }
 
 // The Actions. Slot is the UID of the slot's node where the Action is a slot's; the mover reads that slot live before it
 // acts and does nothing if it is gone or in another step.
@@ -95,22 +97,21 @@ type (
 	DeleteLegacy struct{ UID types.UID }
 )
 
-// About implements Action.
-func (a CreateNodeCutover) About() string  { return a.Node }
-func (a Ask) About() string                { return a.Node }
-func (a SetFenceLabel) About() string      { return a.Node }
-func (a DeleteCiliumPod) About() string    { return a.Node }
-func (a SetLeaving) About() string         { return a.Node }
-func (a SetSafe) About() string            { return a.Node }
-func (a RequestSurge) About() string       { return a.Node }
-func (a Cordon) About() string             { return a.Node }
-func (a Uncordon) About() string           { return a.Node }
-func (a Evict) About() string              { return a.Node }
-func (a RequestReplacement) About() string { return a.Node }
-func (a RemoveRelease) About() string      { return a.Node }
-func (FenceDaemonSet) About() string       { return "" }
-func (WriteNodeConfig) About() string      { return "" }
-func (DeleteLegacy) About() string         { return "" }
+func (a CreateNodeCutover) about() string  { return a.Node }
+func (a Ask) about() string                { return a.Node }
+func (a SetFenceLabel) about() string      { return a.Node }
+func (a DeleteCiliumPod) about() string    { return a.Node }
+func (a SetLeaving) about() string         { return a.Node }
+func (a SetSafe) about() string            { return a.Node }
+func (a RequestSurge) about() string       { return a.Node }
+func (a Cordon) about() string             { return a.Node }
+func (a Uncordon) about() string           { return a.Node }
+func (a Evict) about() string              { return a.Node }
+func (a RequestReplacement) about() string { return a.Node }
+func (a RemoveRelease) about() string      { return a.Node }
+func (FenceDaemonSet) about() string       { return "" }
+func (WriteNodeConfig) about() string      { return "" }
+func (DeleteLegacy) about() string         { return "" }
 
 func (a CreateNodeCutover) String() string { return "create NodeCutover " + a.Node }
 func (a Ask) String() string {

@@ -212,16 +212,6 @@ func (s *simulation) objectOf(name string) *object {
 	return nil
 }
 
-// slot returns the slot of a node as the ledger has it now.
-func (s *simulation) slot(uid types.UID) *v1alpha1.Slot {
-	for i := range s.cutover.Status.Slots {
-		if s.cutover.Status.Slots[i].NodeUID == uid {
-			return &s.cutover.Status.Slots[i]
-		}
-	}
-	return nil
-}
-
 // vanish removes a node. A coordinator that ran on it starts again elsewhere.
 func (s *simulation) vanish(m *machine) {
 	s.machines = slices.DeleteFunc(s.machines, func(o *machine) bool { return o == m })
