@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -85,13 +86,33 @@ func TestNoCaptureSurvivesWithoutAnEntryThatCounts(t *testing.T) {
 			t.Errorf("without %s: %s", a, x.Verdict)
 		}
 	}
-	for i := range load().Programs.List {
-		f := load()
-		name := f.Programs.List[i].Name
-		f.Programs.List = slices.Delete(f.Programs.List, i, i+1)
-		wanted := name == "cil_from_overlay" || name == "cil_to_overlay" || name == "cil_from_netdev"
-		if x := find(t, Judge(f, v1alpha1.RoleOverlay, nil), v1alpha1.CheckPrograms); (x.Verdict == v1alpha1.VerdictFail) != wanted {
-			t.Errorf("without %s: %s", name, x.Verdict)
+}
+
+// TestNoProgramOfACaptureIsNeedless takes each program of a real node away in turn, in both modes: all that Cilium attached there,
+// it needs, but for a pod's program of which nobody has an endpoint and the sockets of what is not IPv4 TCP or UDP.
+func TestNoProgramOfACaptureIsNeedless(t *testing.T) {
+	for folder, podIP := range map[string]string{"cilium-1.18.11-kpr-false": "10.244.0.52", "cilium-1.18.11-kpr-true": "10.244.0.118"} {
+		load := func() *facts.Facts {
+			f := captured(t, filepath.Join("testdata", folder))
+			f.Pods.List[0].IPs = []netip.Addr{ip(podIP)}
+			return f
+		}
+		judged := func(f *facts.Facts) v1alpha1.Finding {
+			return find(t, Judge(f, v1alpha1.RoleOverlay, nil), v1alpha1.CheckPrograms)
+		}
+		for i, p := range load().Programs.List {
+			f := load()
+			f.Programs.List = slices.Delete(f.Programs.List, i, i+1)
+			if x := judged(f); x.Verdict != v1alpha1.VerdictFail || !strings.Contains(x.Message, p.Name) {
+				t.Errorf("%s without %+v: %s %s", folder, p, x.Verdict, x.Message)
+			}
+		}
+		for i, name := range load().Programs.Sockets {
+			f := load()
+			f.Programs.Sockets = slices.Delete(f.Programs.Sockets, i, i+1)
+			if x := judged(f); (x.Verdict == v1alpha1.VerdictFail) != slices.Contains(socketPrograms(), name) {
+				t.Errorf("%s without %s: %s %s", folder, name, x.Verdict, x.Message)
+			}
 		}
 	}
 }
@@ -137,6 +158,17 @@ func captured(t *testing.T, folder string) *facts.Facts {
 		}
 		must(t, json.Unmarshal([]byte(line), &p))
 		f.Programs.List = append(f.Programs.List, facts.Program{Name: p.Prog, Link: p.Ifindex, Egress: p.Hook == "egress", Via: "tcx"})
+	}
+	f.Pins.Names, f.Programs.Sockets = nil, nil
+	for _, pin := range lines(t, filepath.Join(folder, "pins.txt")) {
+		switch dir, name := path.Split(pin); dir {
+		case "tc/globals/":
+			f.Pins.Names = append(f.Pins.Names, name)
+		case "cilium/socketlb/links/cgroup/":
+			f.Programs.Sockets = append(f.Programs.Sockets, name)
+		default:
+			t.Fatalf("%s holds %s", folder, pin)
+		}
 	}
 	f.Endpoints.ByIP = map[netip.Addr]ciliummap.Endpoint{}
 	entries(t, filepath.Join(folder, "cilium_lxc.hex"), func(key, value []byte) {

@@ -109,8 +109,12 @@ func overlayNode() *facts.Facts {
 		Rules: facts.Rules{Look: seen, List: []facts.Rule{{Priority: 9, Mark: 0x200, Table: 2004}, {Priority: 100, Table: 255}, {Priority: 32766, Table: 254}}},
 		Programs: facts.Programs{Look: seen, List: []facts.Program{
 			{Name: "cil_from_overlay", Link: ixTunnel, Via: "tcx"}, {Name: "cil_to_overlay", Link: ixTunnel, Egress: true, Via: "tcx"},
-			{Name: "cil_from_netdev", Link: ixNIC, Via: "tcx"},
+			{Name: "cil_from_netdev", Link: ixNIC, Via: "tcx"}, {Name: "cil_to_host", Link: ixNet, Via: "tcx"},
+			{Name: "cil_to_host", Link: ixHost, Via: "tcx"}, {Name: "cil_from_host", Link: ixHost, Egress: true, Via: "tcx"},
+			{Name: "cil_from_container", Link: ixHealth, Via: "tcx"},
+			{Name: "cil_from_container", Link: ixPodA, Via: "tcx"}, {Name: "cil_from_container", Link: ixPodB, Via: "tcx"},
 		}},
+		Pins: facts.Pins{Look: seen, Names: []string{ciliummap.IPCachePin, "cilium_lb4_services_v2", ciliummap.EndpointsPin, ciliummap.RuntimeConfigPin}},
 		Endpoints: facts.Endpoints{Look: seen, Stats: ciliummap.Stats{Pin: ciliummap.EndpointsPin}, ByIP: map[netip.Addr]ciliummap.Endpoint{
 			ip("10.0.1.10"): {Flags: ciliummap.EndpointHost}, ip("10.244.1.1"): {Flags: ciliummap.EndpointHost},
 			ip("10.244.1.5"): endpoint(ixHealth), ip("10.244.1.20"): endpoint(ixPodA), ip("10.244.1.21"): endpoint(ixPodB),

@@ -47,6 +47,7 @@ type Facts struct {
 	Routes    Routes
 	Rules     Rules
 	Programs  Programs
+	Pins      Pins
 	Endpoints Endpoints
 	IPCache   IPCache
 	Liveness  Liveness
@@ -135,10 +136,11 @@ type Rule struct {
 	Mark     uint32
 }
 
-// Programs are Cilium's programs on the host's interfaces.
+// Programs are Cilium's programs on the host's interfaces and on its cgroups.
 type Programs struct {
 	Look
-	List []Program
+	List    []Program
+	Sockets []string // names of those on a cgroup, in full, as cil_sock4_connect
 }
 
 // Program is one program of Cilium's that is attached to an interface now.
@@ -147,6 +149,12 @@ type Program struct {
 	Link   int    // index of the interface
 	Egress bool
 	Via    string // tcx or tc
+}
+
+// Pins are the names of the maps that Cilium has pinned.
+type Pins struct {
+	Look
+	Names []string
 }
 
 // Endpoints is Cilium's map of this node's endpoints.

@@ -31,6 +31,7 @@ func (h Host) Look() Facts {
 	var f Facts
 	f.Links, f.Routes, f.Rules = lookNetwork()
 	f.Programs = lookPrograms(h.BPFFS, f.Links)
+	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
 	f.Liveness = lookLiveness(h.BPFFS)
 	f.ConfDir = cniconf.ReadIn(h.Root, h.ConfDir)

@@ -173,6 +173,13 @@ func TestSeesProgramsAttachedByEitherWay(t *testing.T) {
 	attach("cil_from_overlay", ebpf.AttachTCXIngress)
 	attach("cil_to_overlay", ebpf.AttachTCXEgress)
 	must(t, attach("cil_gone", ebpf.AttachTCXEgress).Detach())
+	ix["lxc_health"] = add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lxc_health"}, PeerName: "health"})
+	pod, err := link.AttachTCX(link.TCXOptions{Interface: ix["lxc_health"], Program: classifier(t, "x"), Attach: ebpf.AttachTCXIngress})
+	must(t, err)
+	t.Cleanup(func() { pod.Close() })
+	pins := filepath.Join(root, "cilium/endpoints/733/links")
+	must(t, os.MkdirAll(pins, 0o755))
+	must(t, pod.Pin(filepath.Join(pins, "cil_from_container")))
 
 	// By classic filters: only a direct-action filter of Cilium's name counts.
 	must(t, netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
@@ -198,6 +205,7 @@ func TestSeesProgramsAttachedByEitherWay(t *testing.T) {
 	want := []Program{
 		{Name: "cil_from_overlay", Link: ix["cilium_vxlan"], Via: "tcx"},
 		{Name: "cil_to_overlay", Link: ix["cilium_vxlan"], Egress: true, Via: "tcx"},
+		{Name: "cil_from_container", Link: ix["lxc_health"], Via: "tcx"},
 		{Name: "cil_from_netdev", Link: ix["eth0"], Via: "tc"},
 	}
 	if diff := cmp.Diff(want, got.List); diff != "" {
@@ -213,6 +221,9 @@ func TestADirectoryThatIsNoBPFFSProvesNothing(t *testing.T) {
 	}
 	if e, c := lookMaps(dir); e.Sight != Failed || c.Sight != Failed {
 		t.Errorf("maps: %+v, %+v", e.Look, c.Look)
+	}
+	if p := lookPins(dir); p.Sight != Failed {
+		t.Errorf("pins: %+v", p.Look)
 	}
 	if l := lookLiveness(dir); l.Sight != Failed {
 		t.Errorf("liveness: %+v", l.Look)
@@ -232,6 +243,9 @@ func TestTellsMapsThatAreMissingFromMapsOfAnotherShape(t *testing.T) {
 		return m
 	}
 	pin("cilium_ipcache_v2", ebpf.MapSpec{Type: ebpf.LPMTrie, KeySize: 24, ValueSize: 28, MaxEntries: 8, Flags: unix.BPF_F_NO_PREALLOC})
+	if p := lookPins(root); p.Sight != Seen || !slices.Equal(p.Names, []string{"cilium_ipcache_v2"}) {
+		t.Errorf("pins: %+v", p)
+	}
 	e, c := lookMaps(root)
 	if e.Sight != Absent || c.Sight != Alien {
 		t.Errorf("endpoints %+v, ipcache %+v", e.Look, c.Look)

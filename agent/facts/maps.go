@@ -25,6 +25,11 @@ func lookMaps(bpffs string) (Endpoints, IPCache) {
 	return e, c
 }
 
+func lookPins(bpffs string) Pins {
+	names, err := ciliummap.ReadPins(filepath.Join(bpffs, ciliummap.GlobalsDir))
+	return Pins{Look: mapLook(bpffs, err), Names: names}
+}
+
 // lookLiveness reads the clock after the stamp, so that a live agent's stamp is never younger than Now.
 func lookLiveness(bpffs string) Liveness {
 	c, err := ciliummap.ReadRuntimeConfig(filepath.Join(bpffs, ciliummap.GlobalsDir))

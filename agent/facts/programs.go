@@ -23,21 +23,26 @@ const programPrefix = "cil_"
 const PodLinkPrefix = "lxc"
 
 // lookPrograms looks in both places: Cilium attaches by tcx links, which it pins, or, on kernels before 6.6 and with
-// enable-tcx=false, by classic filters on a clsact qdisc, which leave no pin. Lists hold what was found even if
-// one of the two places could not be read, which the Look then says.
+// enable-tcx=false, by classic filters on a clsact qdisc, which leave no pin. Programs on cgroups are always links. Lists hold
+// what was found even if one of the places could not be read, which the Look then says.
 func lookPrograms(bpffs string, links Links) Programs {
 	out := Programs{Look: Look{Sight: Seen}}
-	pinned, err := ciliummap.ReadLinks(bpffs)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		out.Look = failed(err)
+	pinned := func(read func(string) ([]ciliummap.PinnedLink, error)) []ciliummap.PinnedLink {
+		found, err := read(bpffs)
+		// A missing directory means no links only where the bpffs is to be seen; elsewhere it means nothing.
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || !isBPFFS(bpffs)) {
+			out.Look = failed(err)
+		}
+		return found
 	}
-	// A missing directory means no links only where the bpffs is to be seen; elsewhere it means nothing.
-	if errors.Is(err, fs.ErrNotExist) && !isBPFFS(bpffs) {
-		out.Look = failed(err)
-	}
-	for _, l := range pinned {
+	for _, l := range append(pinned(ciliummap.ReadLinks), pinned(ciliummap.ReadEndpointLinks)...) {
 		if p, ok := tcxProgram(l); ok {
 			out.List = append(out.List, p)
+		}
+	}
+	for _, l := range pinned(ciliummap.ReadSocketLinks) {
+		if !l.Detached() {
+			out.Sockets = append(out.Sockets, l.Program)
 		}
 	}
 	if links.Sight != Seen {
@@ -45,9 +50,6 @@ func lookPrograms(bpffs string, links Links) Programs {
 		return out
 	}
 	for _, l := range links.List {
-		if strings.HasPrefix(l.Name, PodLinkPrefix) {
-			continue // hundreds on a full node, and nobody judges their programs
-		}
 		found, look := classicPrograms(l)
 		out.List = append(out.List, found...)
 		if look.Sight != Seen && out.Sight == Seen {
@@ -72,7 +74,11 @@ func tcxProgram(l ciliummap.PinnedLink) (Program, bool) {
 // classicPrograms lists the filters of one interface. Cilium names them <program>-<device>.
 func classicPrograms(l Link) ([]Program, Look) {
 	var out []Program
-	for _, egress := range []bool{false, true} {
+	hooks := []bool{false, true}
+	if strings.HasPrefix(l.Name, PodLinkPrefix) {
+		hooks = hooks[:1] // hundreds on a full node, and only what their pods send must go through a program
+	}
+	for _, egress := range hooks {
 		parent := uint32(netlink.HANDLE_MIN_INGRESS)
 		if egress {
 			parent = netlink.HANDLE_MIN_EGRESS

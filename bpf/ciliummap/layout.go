@@ -24,6 +24,11 @@ const (
 	EndpointsPin = "cilium_lxc"
 	// RuntimeConfigPin holds the agent's liveness stamp.
 	RuntimeConfigPin = "cilium_runtime_config"
+	// NATPin is there where Cilium's programs translate at the NIC: with kube-proxy replacement, from 1.19 on also with BPF
+	// masquerade alone. Cilium unpins it where they do not (Cilium pkg/maps/nat/cell.go).
+	NATPin = "cilium_snat_v4_external"
+	// NeighborsPin is made with kube-proxy replacement and stays pinned when a node is switched out of it (seen with 1.18.11).
+	NeighborsPin = "cilium_nodeport_neigh4"
 
 	ipcacheBase = "cilium_ipcache"
 )

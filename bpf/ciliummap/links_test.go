@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // newVeth makes a device in the tests' own network namespace and returns its index.
@@ -67,11 +68,16 @@ func passAll(tb testing.TB, typ ebpf.ProgramType, verdict int32) *ebpf.Program {
 
 func pinLink(tb testing.TB, root, device, program string, l link.Link, want PinnedLink) PinnedLink {
 	tb.Helper()
-	dir := filepath.Join(root, devicesDir, device, "links")
+	want.Device = device
+	return pinLinkIn(tb, filepath.Join(root, devicesDir, device, "links"), program, l, want)
+}
+
+func pinLinkIn(tb testing.TB, dir, program string, l link.Link, want PinnedLink) PinnedLink {
+	tb.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	want.Path, want.Device, want.Program = filepath.Join(dir, program), device, program
+	want.Path, want.Program = filepath.Join(dir, program), program
 	if err := l.Pin(want.Path); err != nil {
 		tb.Fatal(err)
 	}
@@ -138,6 +144,72 @@ func TestReadLinksReportsDetachedAfterTheDeviceWasRemoved(t *testing.T) {
 	}
 	if !got[0].Detached() {
 		t.Error("Detached() = false")
+	}
+}
+
+func TestReadEndpointLinksReportsThePodsPrograms(t *testing.T) {
+	root := bpffs(t)
+	pod := newVeth(t, "lxc0123456789")
+	l, err := link.AttachTCX(link.TCXOptions{Interface: pod, Program: passAll(t, ebpf.SchedCLS, -1), Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		t.Fatal("attaching tcx:", err)
+	}
+	want := pinLinkIn(t, filepath.Join(root, endpointsDir, "733/links"), "cil_from_container", l,
+		PinnedLink{Device: "733", Type: link.TCXType, IfIndex: uint32(pod), Attach: ebpf.AttachTCXIngress})
+	got, err := ReadEndpointLinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]PinnedLink{want}, got); d != "" {
+		t.Errorf("ReadEndpointLinks (-want +got):\n%s", d)
+	}
+}
+
+// The program lets everything through, and its link goes with the tests' bpffs.
+func TestReadSocketLinksReportsWhatIsOnACgroup(t *testing.T) {
+	root := bpffs(t)
+	cgroups := t.TempDir()
+	if err := unix.Mount("none", cgroups, "cgroup2", 0, ""); err != nil {
+		t.Fatal("mounting the cgroup2 hierarchy:", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(cgroups, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal("loading a program:", err)
+	}
+	defer prog.Close()
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroups, Attach: ebpf.AttachCGroupInet4Connect, Program: prog})
+	if err != nil {
+		t.Fatal("attaching to the cgroup:", err)
+	}
+	info, err := l.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pinLinkIn(t, filepath.Join(root, socketsDir), "cil_sock4_connect", l,
+		PinnedLink{Type: link.CgroupType, Cgroup: info.Cgroup().CgroupId, Attach: ebpf.AttachCGroupInet4Connect})
+	got, err := ReadSocketLinks(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]PinnedLink{want}, got); d != "" {
+		t.Errorf("ReadSocketLinks (-want +got):\n%s", d)
+	}
+	if len(got) == 1 && got[0].Detached() {
+		t.Error("Detached() = true")
+	}
+}
+
+func TestReadSocketLinksSaysThatThereAreNone(t *testing.T) {
+	if _, err := ReadSocketLinks(bpffs(t)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, want one that is fs.ErrNotExist", err)
 	}
 }
 

@@ -42,15 +42,25 @@ func openMap(globalsDir, pin string) (*ebpf.Map, error) {
 	return m, nil
 }
 
-// openIPCache opens the newest ipcache pin. Its name is returned because versions differ.
-func openIPCache(globalsDir string) (*ebpf.Map, string, error) {
+// ReadPins returns the names of everything that is pinned in a globals directory, sorted. Which maps Cilium pins tells what it does
+// on this node: it makes them when it starts, and removes the pins of most that it no longer needs.
+func ReadPins(globalsDir string) ([]string, error) {
 	entries, err := os.ReadDir(globalsDir)
 	if err != nil {
-		return nil, "", explain(globalsDir, err)
+		return nil, explain(globalsDir, err)
 	}
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		names = append(names, e.Name())
+	}
+	return names, nil
+}
+
+// openIPCache opens the newest ipcache pin. Its name is returned because versions differ.
+func openIPCache(globalsDir string) (*ebpf.Map, string, error) {
+	names, err := ReadPins(globalsDir)
+	if err != nil {
+		return nil, "", err
 	}
 	pin := newestIPCache(names)
 	m, err := openMap(globalsDir, pin)

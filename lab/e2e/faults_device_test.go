@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/lab"
 )
 
@@ -56,20 +57,33 @@ func programFaults() []fault {
 		{"nothing takes packets out of the tunnel", detached("cilium_vxlan", "cil_from_overlay"), missing, nil},
 		{"nothing sees packets into the tunnel", detached("cilium_vxlan", "cil_to_overlay"), missing, nil},
 		{"nothing sees what the NIC receives", detached("eth0", "cil_from_netdev"), missing, nil},
+		{"nothing sees what the host sends to pods", detached("cilium_host", "cil_from_host"), missing, nil},
+		{"nothing sees what a pod sends", detachedPin("/sys/fs/bpf/cilium/endpoints/*/links/cil_from_container"), missing, nil},
+		{"Cilium masquerades in BPF and nothing does it at the NIC", pinned(ciliummap.NATPin, ebpf.Hash, 14, 40), missing, nil},
 	}
 }
 
 // detached takes a program from an interface and later puts the same one back. Its link stays pinned and leads nowhere, as after
 // the interface went.
 func detached(device, program string) trouble {
-	pin := filepath.Join("/sys/fs/bpf/cilium/devices", device, "links", program)
+	return detachedPin(filepath.Join("/sys/fs/bpf/cilium/devices", device, "links", program))
+}
+
+// detachedPin is detached for the first pin that a pattern matches.
+func detachedPin(pattern string) trouble {
 	var (
+		pin   string // as this machine sees it
 		kept  *ebpf.Program
 		place link.TCXOptions
 	)
 	return trouble{
 		plant: func(_ context.Context, _ *scene, host lab.Host) error {
-			l, err := link.LoadPinnedLink(inNode(host, pin), nil)
+			found, err := filepath.Glob(inNode(host, pattern))
+			if err != nil || len(found) == 0 {
+				return fmt.Errorf("looking for %s on %s: %d found: %w", pattern, host.Name, len(found), err)
+			}
+			pin = found[0]
+			l, err := link.LoadPinnedLink(pin, nil)
 			if err != nil {
 				return err
 			}
@@ -80,7 +94,7 @@ func detached(device, program string) trouble {
 			}
 			tcx := info.TCX()
 			if tcx == nil {
-				return fmt.Errorf("looking at the link of %s: it is a %v and no tcx link", program, info.Type)
+				return fmt.Errorf("looking at the link of %s: it is a %v and no tcx link", pin, info.Type)
 			}
 			if kept, err = ebpf.NewProgramFromID(info.Program); err != nil {
 				return err
@@ -90,7 +104,7 @@ func detached(device, program string) trouble {
 		},
 		cure: func(_ context.Context, _ *scene, host lab.Host) error {
 			defer kept.Close()
-			old, err := link.LoadPinnedLink(inNode(host, pin), nil)
+			old, err := link.LoadPinnedLink(pin, nil)
 			if err != nil {
 				return err
 			}
@@ -104,7 +118,7 @@ func detached(device, program string) trouble {
 					return err
 				}
 				defer l.Close()
-				return l.Pin(inNode(host, pin))
+				return l.Pin(pin)
 			})
 		},
 	}
