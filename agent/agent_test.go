@@ -334,6 +334,7 @@ func TestAnOpenAnswerIsGivenAnewWhenAPeerIsLost(t *testing.T) {
 		})
 		own := facts.Route{Dst: netip.MustParsePrefix("10.244.9.0/24"), Link: 3, Type: 1, MTU: 8951} // keeps what is said unasked the same
 		s.set(func() {
+			s.host.Paths, s.host.Forwarding = facts.Paths{Look: seen()}, facts.Forwarding{Look: seen(), On: true}
 			s.host.Routes = facts.Routes{Look: seen(), List: []facts.Route{own, {Dst: netip.MustParsePrefix("10.244.2.0/24"), Link: 3, Type: 1, MTU: 8951}}}
 		})
 		routes := func() v1alpha1.Verdict {

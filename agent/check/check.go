@@ -61,14 +61,37 @@ func Judge(f *facts.Facts, role v1alpha1.Role, off map[v1alpha1.CheckName]bool) 
 // Worst is the verdict over findings: Fail before Unknown before Warn before Pass. What was not asked does not count, and
 // nothing at all is Unknown.
 func Worst(findings []v1alpha1.Finding) v1alpha1.Verdict {
-	rank := map[v1alpha1.Verdict]int{v1alpha1.VerdictPass: 1, v1alpha1.VerdictWarn: 2, v1alpha1.VerdictUnknown: 3, v1alpha1.VerdictFail: 4}
 	worst, found := v1alpha1.VerdictUnknown, 0
 	for _, f := range findings {
-		if r := rank[f.Verdict]; r > found {
+		if r := rank(f.Verdict); r > found {
 			worst, found = f.Verdict, r
 		}
 	}
 	return worst
+}
+
+// worse is the first of the worst findings of one check.
+func worse(first v1alpha1.Finding, others ...v1alpha1.Finding) v1alpha1.Finding {
+	for _, f := range others {
+		if rank(f.Verdict) > rank(first.Verdict) {
+			first = f
+		}
+	}
+	return first
+}
+
+func rank(v v1alpha1.Verdict) int {
+	switch v {
+	case v1alpha1.VerdictPass:
+		return 1
+	case v1alpha1.VerdictWarn:
+		return 2
+	case v1alpha1.VerdictUnknown:
+		return 3
+	case v1alpha1.VerdictFail:
+		return 4
+	}
+	return 0
 }
 
 // The four ways to end a check.

@@ -47,6 +47,8 @@ func TestAPartThatCannotBeReadIsNeverAVerdict(t *testing.T) {
 		"links":     func(f *facts.Facts) { f.Links = facts.Links{Look: broken} },
 		"routes":    func(f *facts.Facts) { f.Routes = facts.Routes{Look: broken} },
 		"rules":     func(f *facts.Facts) { f.Rules = facts.Rules{Look: broken} },
+		"paths":     func(f *facts.Facts) { f.Paths = facts.Paths{Look: broken} },
+		"sysctls":   func(f *facts.Facts) { f.Forwarding = facts.Forwarding{Look: broken} },
 		"pins":      func(f *facts.Facts) { f.Pins = facts.Pins{Look: broken} },
 		"programs":  func(f *facts.Facts) { f.Programs = facts.Programs{Look: broken} },
 		"endpoints": func(f *facts.Facts) { f.Endpoints = facts.Endpoints{Look: broken} },

@@ -12,11 +12,8 @@ import (
 // pkg/networkutils); it stays when aws-node goes.
 const priorityMarked = 1024
 
-// packetMark is the VPC CNI's packet mark.
-const packetMark = 0x80
-
 // markedRule recognises the VPC CNI's rule for marked packets.
-func markedRule(r facts.Rule) bool { return r.Priority == priorityMarked && r.Mark == packetMark }
+func markedRule(r facts.Rule) bool { return r.Priority == priorityMarked && r.Mark == facts.PacketMark }
 
 // legacyResidue asks whether an Overlay node carries anything of the VPC CNI. Nothing of it was ever there on a node that
 // joined behind the fence, so anything at all means that the fence was open.

@@ -8,8 +8,9 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// overlayRoutes asks whether the kernel sends every peer's pod CIDR to cilium_host, with the tunnel's MTU. Pods of the overlay
-// are forwarded by Cilium's programs without these routes; the host's own processes and the VPC CNI's pods are not.
+// overlayRoutes asks whether the kernel sends every peer's pod CIDR to cilium_host, with the tunnel's MTU, and whether packets of the
+// VPC CNI's pods get that far. Pods of the overlay are forwarded by Cilium's programs without these routes; the host's own
+// processes and the VPC CNI's pods are not.
 func overlayRoutes(s *scene) v1alpha1.Finding {
 	switch {
 	case s.f.Links.Sight != facts.Seen:
@@ -30,8 +31,9 @@ func overlayRoutes(s *scene) v1alpha1.Finding {
 	}
 	table := s.routeTable()
 	peers := s.countPeers(func(p facts.Peer) (v1alpha1.Reason, string) { return s.peerInRoutes(p, table) })
-	evidence := append([]v1alpha1.Evidence{number("tunnel_routes", len(tunnel), "routes")}, peers.evidence()...)
-	return with(s.judgeRoutes(len(tunnel), peers), evidence...)
+	paths, pods := s.legacyPaths()
+	evidence := append([]v1alpha1.Evidence{number("tunnel_routes", len(tunnel), "routes"), number("legacy_pods", pods, "pods")}, peers.evidence()...)
+	return with(worse(s.judgeRoutes(len(tunnel), peers), s.forwarding(), paths), evidence...)
 }
 
 func (s *scene) judgeRoutes(tunnel int, peers peerCount) v1alpha1.Finding {

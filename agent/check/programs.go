@@ -55,6 +55,9 @@ func programs(s *scene) v1alpha1.Finding {
 	case s.f.Pins.Sight != facts.Seen:
 		return with(unreadable("pins, by which Cilium's mode is told,", s.f.Pins.Look), evidence...)
 	}
+	if m.nat && s.role == v1alpha1.RoleLegacy {
+		return with(fail(v1alpha1.ModeTooEarly, "this old node has Cilium with %s: answers of the VPC CNI's pods to node ports, or their packets to overlay pods of other nodes, are lost; give it kubeProxyReplacement=false and bpf.masquerade=false, by a CiliumNodeConfig if new nodes have them, until it is replaced", m), evidence...)
+	}
 	return with(pass(v1alpha1.AsWanted, "the %d programs that Cilium needs with %s are attached; that they use the maps pinned now is not proved, which would take CAP_SYS_ADMIN", len(wanted), m), evidence...)
 }
 

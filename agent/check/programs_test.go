@@ -81,6 +81,21 @@ func TestPrograms(t *testing.T) {
 	})
 }
 
+// The VPC CNI's pods lose paths as soon as Cilium translates at the NIC of their node (measured with Cilium 1.18.11).
+func TestAnOldNodeMustKeepKubeProxy(t *testing.T) {
+	replacing := func(f *facts.Facts) {
+		f.Pins.Names = append(f.Pins.Names, ciliummap.NATPin)
+		f.Programs.List = append(f.Programs.List, facts.Program{Name: "cil_to_netdev", Link: ixNIC, Egress: true, Via: "tcx"})
+	}
+	tell(t, v1alpha1.CheckPrograms, v1alpha1.RoleLegacy, legacyNode, map[string]tale{
+		"kube-proxy":     {nil, v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"BPF masquerade": {replacing, v1alpha1.VerdictFail, v1alpha1.ModeTooEarly},
+	})
+	tell(t, v1alpha1.CheckPrograms, v1alpha1.RoleMixed, legacyNode, map[string]tale{
+		"is to be replaced whatever its mode": {replacing, v1alpha1.VerdictPass, v1alpha1.AsWanted},
+	})
+}
+
 // A missing program means different things to whoever has to mend it.
 func TestWhyAProgramIsMissingIsTold(t *testing.T) {
 	for want, change := range map[string]func(*facts.Facts){

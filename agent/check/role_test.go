@@ -77,7 +77,7 @@ func TestRoleIsWhatTheHostShows(t *testing.T) {
 			f.ConfDir = dir("05-cilium.conflist", ciliumConf, "10-aws.conflist", awsConf)
 		}}, v1alpha1.RoleLegacy},
 		"shared: an old node with overlay pods only, whose aws-node is restarting": {overlayNode, []func(*facts.Facts){shared, func(f *facts.Facts) {
-			f.Rules.List = append(f.Rules.List, facts.Rule{Priority: priorityMarked, Mark: packetMark})
+			f.Rules.List = append(f.Rules.List, facts.Rule{Priority: priorityMarked, Mark: facts.PacketMark})
 		}}, v1alpha1.RoleLegacy},
 		"shared: a node whose VPC CNI file was put aside": {overlayNode, []func(*facts.Facts){shared, noPods, func(f *facts.Facts) {
 			f.ConfDir = dir("05-cilium.conflist", ciliumConf, "10-aws.conflist.cilium_bak", awsConf)

@@ -16,7 +16,7 @@ import (
 // Names of Cilium's interfaces (Cilium pkg/defaults/node.go).
 const (
 	tunnelLink = "cilium_vxlan"
-	hostLink   = "cilium_host"
+	hostLink   = facts.HostLink
 	netLink    = "cilium_net"
 	healthLink = "lxc_health"
 )
@@ -72,7 +72,7 @@ func (s *scene) underlay() (facts.Link, string) {
 		if r.Dst.Bits() != 0 || r.Type != unicast || r.Link == 0 {
 			continue
 		}
-		if best < 0 || worse(s.f.Routes.List[best], r) {
+		if best < 0 || preferred(s.f.Routes.List[best], r) {
 			best = i
 		}
 	}
@@ -86,8 +86,8 @@ func (s *scene) underlay() (facts.Link, string) {
 	return l, ""
 }
 
-// worse says whether default route b is preferred to a: IPv4 before IPv6, then the smaller priority.
-func worse(a, b facts.Route) bool {
+// preferred says whether default route b is preferred to a: IPv4 before IPv6, then the smaller priority.
+func preferred(a, b facts.Route) bool {
 	if a.Dst.Addr().Is4() != b.Dst.Addr().Is4() {
 		return b.Dst.Addr().Is4()
 	}

@@ -24,6 +24,9 @@ const (
 	ixHealth
 	ixPodA
 	ixPodB
+	ixENIPodA
+	ixENIPodB
+	ixENI
 )
 
 var (
@@ -106,7 +109,9 @@ func overlayNode() *facts.Facts {
 			{Dst: cidr("10.244.2.0/24"), Link: ixHost, Type: unicast, MTU: 8951},
 			{Dst: cidr("10.244.3.0/24"), Link: ixHost, Type: unicast, MTU: 8951},
 		}},
-		Rules: facts.Rules{Look: seen, List: []facts.Rule{{Priority: 9, Mark: 0x200, Table: 2004}, {Priority: 100, Table: 255}, {Priority: 32766, Table: 254}}},
+		Rules:      facts.Rules{Look: seen, List: []facts.Rule{{Priority: 9, Mark: 0x200, Table: 2004}, {Priority: 100, Table: 255}, {Priority: 32766, Table: 254}}},
+		Paths:      facts.Paths{Look: seen},
+		Forwarding: facts.Forwarding{Look: seen, On: true, RPFilter: map[string]int{tunnelLink: 0, hostLink: 0, netLink: 0}},
 		Programs: facts.Programs{Look: seen, List: []facts.Program{
 			{Name: "cil_from_overlay", Link: ixTunnel, Via: "tcx"}, {Name: "cil_to_overlay", Link: ixTunnel, Egress: true, Via: "tcx"},
 			{Name: "cil_from_netdev", Link: ixNIC, Via: "tcx"}, {Name: "cil_to_host", Link: ixNet, Via: "tcx"},
@@ -148,7 +153,15 @@ func legacyNode() *facts.Facts {
 	f.Links.List = slices.DeleteFunc(f.Links.List, func(l facts.Link) bool { return l.Index == ixPodA || l.Index == ixPodB })
 	delete(f.Endpoints.ByIP, ip("10.244.1.20"))
 	delete(f.Endpoints.ByIP, ip("10.244.1.21"))
-	f.Rules.List = append(f.Rules.List,
+	f.Links.List = append(f.Links.List, link(ixENIPodA, "eni0123456789a", "veth", 9001), link(ixENIPodB, "eni0123456789b", "veth", 9001),
+		link(ixENI, "ens6", "device", 9001, "10.0.1.11/24"))
+	f.Routes.List = append(f.Routes.List,
+		facts.Route{Dst: cidr("10.0.1.20/32"), Link: ixENIPodA, Type: unicast}, facts.Route{Dst: cidr("10.0.1.30/32"), Link: ixENIPodB, Type: unicast})
+	f.Paths.List = []facts.Path{
+		{Pod: ip("10.0.1.20"), Iif: ixENIPodA, Dst: ip("10.244.2.1"), Oif: ixHost, Table: 254}, {Pod: ip("10.0.1.30"), Iif: ixENIPodB, Dst: ip("10.244.2.1"), Oif: ixHost, Table: 254},
+		{Pod: ip("10.0.1.20"), Iif: ixENIPodA, Dst: ip("10.244.3.1"), Oif: ixHost, Table: 254}, {Pod: ip("10.0.1.30"), Iif: ixENIPodB, Dst: ip("10.244.3.1"), Oif: ixHost, Table: 254},
+	}
+	f.Rules.List = append(f.Rules.List, facts.Rule{Priority: 1535, Dst: cidr("10.244.0.0/16"), Table: 254},
 		facts.Rule{Priority: 512, Dst: cidr("10.0.1.20/32"), Table: 254}, facts.Rule{Priority: 512, Dst: cidr("10.0.1.30/32"), Table: 254},
 		facts.Rule{Priority: 1024, Mark: 0x80, Table: 254}, facts.Rule{Priority: 1536, Src: cidr("10.0.1.30/32"), Table: 2})
 	f.Pods.List = []facts.Pod{

@@ -42,17 +42,19 @@ type Facts struct {
 	Node     Node
 
 	// The host itself.
-	ConfDir   cniconf.Directory
-	Links     Links
-	Routes    Routes
-	Rules     Rules
-	Programs  Programs
-	Pins      Pins
-	Endpoints Endpoints
-	IPCache   IPCache
-	Liveness  Liveness
-	Boot      Boot
-	Kernel    Kernel
+	ConfDir    cniconf.Directory
+	Links      Links
+	Routes     Routes
+	Rules      Rules
+	Paths      Paths
+	Forwarding Forwarding
+	Programs   Programs
+	Pins       Pins
+	Endpoints  Endpoints
+	IPCache    IPCache
+	Liveness   Liveness
+	Boot       Boot
+	Kernel     Kernel
 
 	// What the Kubernetes API says of this node and, when somebody asked, of the others.
 	Pods  Pods
@@ -134,6 +136,34 @@ type Rule struct {
 	Src, Dst netip.Prefix // the zero Prefix for "all"
 	Table    int
 	Mark     uint32
+}
+
+// Paths are the kernel's own answers to where packets of the VPC CNI's pods to the overlay would go.
+type Paths struct {
+	Look
+	List []Path
+}
+
+// Path is what would become of one packet.
+type Path struct {
+	Pod netip.Addr // source
+	Iif int        // index of the host's end of the pod's veth pair
+	Dst netip.Addr // an address of the overlay
+
+	Oif     int // index of the interface that it would leave by; 0 if the kernel refuses it
+	Table   int
+	Refused string // the kernel's word for why
+
+	// For a path that does not lead to HostLink, if there are not too many of them:
+	Matched   netip.Prefix // destination of the route that it takes
+	MarkedOif int          // index of the interface that it would leave by with PacketMark
+}
+
+// Forwarding are the settings of the host's network that decide whether it forwards packets at all.
+type Forwarding struct {
+	Look
+	On       bool           // net.ipv4.ip_forward
+	RPFilter map[string]int // what is in force on each of Cilium's interfaces: 0 off, 1 strict, 2 loose
 }
 
 // Programs are Cilium's programs on the host's interfaces and on its cgroups.

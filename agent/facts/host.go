@@ -30,6 +30,7 @@ type Host struct {
 func (h Host) Look() Facts {
 	var f Facts
 	f.Links, f.Routes, f.Rules = lookNetwork()
+	f.Paths, f.Forwarding = lookPaths(f.Links, f.Routes), lookForwarding()
 	f.Programs = lookPrograms(h.BPFFS, f.Links)
 	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)

@@ -70,6 +70,8 @@ const (
 const (
 	// ProgramMissing: a program that this mode needs is not attached.
 	ProgramMissing Reason = "ProgramMissing"
+	// ModeTooEarly: kube-proxy replacement or BPF masquerade is on where pods of the VPC CNI are.
+	ModeTooEarly Reason = "ModeTooEarly"
 )
 
 // Reasons of the check OverlayMaps.
@@ -112,6 +114,16 @@ const (
 	RouteElsewhere Reason = "RouteElsewhere"
 	// RouteWithoutMTU: a route into the tunnel does not carry the tunnel's MTU.
 	RouteWithoutMTU Reason = "RouteWithoutMTU"
+	// LegacyPodAstray: packets of a pod of the VPC CNI's to the overlay would leave past the tunnel.
+	LegacyPodAstray Reason = "LegacyPodAstray"
+	// LegacyPodRefused: the kernel would not forward packets of a pod of the VPC CNI's to the overlay.
+	LegacyPodRefused Reason = "LegacyPodRefused"
+	// LegacyPodUnseen: a pod of the VPC CNI's has no route on this host, so its path cannot be asked for.
+	LegacyPodUnseen Reason = "LegacyPodUnseen"
+	// ForwardingOff: the host forwards no packets.
+	ForwardingOff Reason = "ForwardingOff"
+	// SourceCheckStrict: one of Cilium's interfaces drops packets whose source is not routed back to it.
+	SourceCheckStrict Reason = "SourceCheckStrict"
 )
 
 // Reasons of the check MTU.

@@ -6,9 +6,12 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
+	"os"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -60,6 +63,41 @@ func programFaults() []fault {
 		{"nothing sees what the host sends to pods", detached("cilium_host", "cil_from_host"), missing, nil},
 		{"nothing sees what a pod sends", detachedPin("/sys/fs/bpf/cilium/endpoints/*/links/cil_from_container"), missing, nil},
 		{"Cilium masquerades in BPF and nothing does it at the NIC", pinned(ciliummap.NATPin, ebpf.Hash, 14, 40), missing, nil},
+		{"Cilium masquerades in BPF on an old node", both(pinned(ciliummap.NATPin, ebpf.Hash, 14, 40), toNetdev()), fails(v1alpha1.CheckPrograms, v1alpha1.ModeTooEarly), nil},
+	}
+}
+
+// both plants one trouble after the other.
+func both(a, b trouble) trouble { return trouble{inOrder(a.plant, b.plant), inOrder(b.cure, a.cure)} }
+
+// toNetdev hangs a program of Cilium's name on the NIC's egress, which lets every packet pass on.
+func toNetdev() trouble {
+	const dir = "/sys/fs/bpf/cilium/devices/eth0/links"
+	return trouble{
+		plant: func(_ context.Context, _ *scene, host lab.Host) error {
+			program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+				Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, // TCX_NEXT
+			})
+			if err != nil {
+				return err
+			}
+			defer program.Close()
+			return inNetwork(host, func() error {
+				nic, err := net.InterfaceByName("eth0")
+				if err != nil {
+					return err
+				}
+				l, err := link.AttachTCX(link.TCXOptions{Interface: nic.Index, Program: program, Attach: ebpf.AttachTCXEgress})
+				if err != nil {
+					return err
+				}
+				defer l.Close()
+				return l.Pin(inNode(host, filepath.Join(dir, "cil_to_netdev")))
+			})
+		},
+		cure: func(_ context.Context, _ *scene, host lab.Host) error {
+			return os.Remove(inNode(host, filepath.Join(dir, "cil_to_netdev")))
+		},
 	}
 }
 

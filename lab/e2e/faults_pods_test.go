@@ -33,11 +33,42 @@ const resident = "resident"
 func legacyPodFaults() []fault {
 	// What the migration as it was published does to every old node from the first minute.
 	early := conflist(ciliumFile, ciliumConf)
-	return []fault{{
-		"a pod of an old node is in the overlay already",
-		trouble{inOrder(early.plant, newPod("early"), wantAddress("early", true, "10.244."), early.cure), endPod("early")},
-		fails(v1alpha1.CheckPodAddresses, v1alpha1.PodInOverlay), nil,
-	}}
+	// The VPC CNI gives pods to its ENIs in turn, so one of two is on a secondary one.
+	const external = "to 10.244.0.0/16 priority 1535 lookup main"
+	pair, endPair := inOrder(newPod("vpc-one"), newPod("vpc-two"), wantAddress("vpc-one", false, ""), wantAddress("vpc-two", false, "")), inOrder(endPod("vpc-one"), endPod("vpc-two"))
+	return []fault{
+		{
+			"a pod of an old node is in the overlay already",
+			trouble{inOrder(early.plant, newPod("early"), wantAddress("early", true, "10.244."), early.cure), endPod("early")},
+			fails(v1alpha1.CheckPodAddresses, v1alpha1.PodInOverlay), nil,
+		},
+		{
+			"packets of a pod on a secondary ENI to the overlay leave by that ENI",
+			trouble{inOrder(pair, run("ip rule del "+external)), inOrder(run("ip rule add "+external), endPair)},
+			fails(v1alpha1.CheckOverlayRoutes, v1alpha1.LegacyPodAstray), nil,
+		},
+		{"the host forwards nothing", setting("ip_forward", "0"), fails(v1alpha1.CheckOverlayRoutes, v1alpha1.ForwardingOff), nil},
+		{"the tunnel's device checks sources strictly", setting("conf/cilium_vxlan/rp_filter", "1"), warns(v1alpha1.CheckOverlayRoutes, v1alpha1.SourceCheckStrict), nil},
+	}
+}
+
+// setting changes a setting of the node's IPv4 and puts it back.
+func setting(name, value string) trouble {
+	var was []byte
+	file := "/proc/sys/net/ipv4/" + name
+	return trouble{
+		plant: func(_ context.Context, _ *scene, host lab.Host) error {
+			return inNetwork(host, func() (err error) {
+				if was, err = os.ReadFile(file); err != nil {
+					return err
+				}
+				return os.WriteFile(file, []byte(value), 0o644)
+			})
+		},
+		cure: func(_ context.Context, _ *scene, host lab.Host) error {
+			return inNetwork(host, func() error { return os.WriteFile(file, was, 0o644) })
+		},
+	}
 }
 
 // podFaults are about the pods of a node that joined behind the fence.
