@@ -108,13 +108,14 @@ type VXLAN struct {
 	External bool // collect-metadata: the VNI comes with each packet
 }
 
-// Routes are the routes of the main table, of both families.
+// Routes are the host's routes, of both families: those of the main table, and by its number those of every table that somebody made.
 type Routes struct {
 	Look
-	List []Route
+	List   []Route
+	Tables map[int][]Route
 }
 
-// Route is one route of the main table.
+// Route is one route.
 type Route struct {
 	Dst      netip.Prefix
 	Gateway  netip.Addr

@@ -123,6 +123,9 @@ func TestLooksAtLinksRoutesAndRulesWithoutAnyCapability(t *testing.T) {
 	if diff := cmp.Diff(&VXLAN{Port: 8472, External: true}, byName["cilium_vxlan"].VXLAN); diff != "" {
 		t.Errorf("cilium_vxlan: %s", diff)
 	}
+	if got := routes.Tables[2]; len(routes.Tables) != 1 || len(got) != 1 || got[0].Dst != netip.MustParsePrefix("10.244.3.0/24") || got[0].Link != ix["eth0"] {
+		t.Errorf("tables: %+v", routes.Tables)
+	}
 	var overlay []Route
 	for _, r := range routes.List {
 		if r.Dst.Addr().Is4() && (r.Dst.Bits() == 0 || netip.MustParsePrefix("10.244.0.0/16").Contains(r.Dst.Addr())) {

@@ -78,9 +78,9 @@ func lookLinks() Links {
 func lookRoutes() Routes {
 	var out Routes
 	found, look := dump("routes", func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
-	out.Look = look
+	out.Look, out.Tables = look, map[int][]Route{}
 	for _, r := range found {
 		route := Route{Link: r.LinkIndex, Type: r.Type, Priority: r.Priority, MTU: r.MTU, Dst: prefix(r.Dst)}
 		if r.Dst == nil { // how some answers say "default"
@@ -92,7 +92,13 @@ func lookRoutes() Routes {
 		if gw, ok := netip.AddrFromSlice(r.Gw); ok {
 			route.Gateway = gw.Unmap()
 		}
-		out.List = append(out.List, route)
+		switch r.Table {
+		case unix.RT_TABLE_MAIN:
+			out.List = append(out.List, route)
+		case unix.RT_TABLE_LOCAL, unix.RT_TABLE_DEFAULT: // the kernel's own
+		default:
+			out.Tables[r.Table] = append(out.Tables[r.Table], route)
+		}
 	}
 	return out
 }

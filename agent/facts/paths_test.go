@@ -104,7 +104,10 @@ func TestAFewPodCIDRsStandForAll(t *testing.T) {
 
 func TestLooksAtForwardingOfTheHostsNetwork(t *testing.T) {
 	node(t)
-	set := func(file, value string) { t.Helper(); must(t, os.WriteFile("/proc/sys/net/ipv4/"+file, []byte(value), 0o644)) }
+	set := func(file, value string) {
+		t.Helper()
+		must(t, os.WriteFile("/proc/sys/net/ipv4/"+file, []byte(value), 0o644))
+	}
 	set("ip_forward", "1")
 	set("conf/all/rp_filter", "0")
 	set("conf/cilium_vxlan/rp_filter", "1")

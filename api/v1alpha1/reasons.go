@@ -158,6 +158,10 @@ const (
 	LegacyRunning Reason = "LegacyRunning"
 	// LegacyRules: the VPC CNI's routing rules are on this node.
 	LegacyRules Reason = "LegacyRules"
+	// LegacyTables: routing tables that the VPC CNI makes for secondary ENIs are on this node.
+	LegacyTables Reason = "LegacyTables"
+	// LegacyVeths: veth pairs that the VPC CNI made are on this node, of no pod.
+	LegacyVeths Reason = "LegacyVeths"
 	// LegacyUnknown: rules or pods could not be read.
 	LegacyUnknown Reason = "LegacyUnknown"
 )

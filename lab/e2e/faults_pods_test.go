@@ -20,6 +20,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
@@ -138,6 +139,12 @@ func residueFaults() []fault {
 	const marked = "from all fwmark 0x80/0x80 priority 1024 lookup main"
 	return []fault{
 		{"a pod hangs on a rule of the VPC CNI's", trouble{rule("add"), rule("del")}, fails(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), nil},
+		{
+			"the routing table of an ENI is left",
+			trouble{run("ip route add 192.0.2.1 dev eth0 scope link table 2", "ip route add default via 192.0.2.1 dev eth0 table 2"), run("ip route flush table 2")},
+			warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyTables), nil,
+		},
+		{"a veth pair of the VPC CNI's is left", commands("ip link add eni0123456789a type veth peer name lost", "ip link del eni0123456789a"), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyVeths), nil},
 		{"the VPC CNI's rule for marked packets is left", commands("ip rule add "+marked, "ip rule del "+marked), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), nil},
 	}
 }
@@ -185,13 +192,22 @@ func (s *scene) mixed(t *testing.T, host lab.Host) {
 	s.recovers(t, host, v1alpha1.RoleOverlay)
 }
 
-// forgetRules takes the VPC CNI's rules from a node: for marked packets, and to and from pods.
+// forgetRules takes the VPC CNI's rules from a node, and the tables of its ENIs.
 func forgetRules(_ context.Context, _ *scene, host lab.Host) error {
 	return onLinks(host, func(h *netlink.Handle) error {
 		rules, err := h.RuleList(netlink.FAMILY_V4)
 		for _, r := range rules {
-			if slices.Contains([]int{512, 1024, 1536}, r.Priority) {
-				err = errors.Join(err, h.RuleDel(&r))
+			if !slices.Contains([]int{512, 1024, 1535, 1536, 32765}, r.Priority) {
+				continue
+			}
+			err = errors.Join(err, h.RuleDel(&r))
+			if r.Table == unix.RT_TABLE_MAIN {
+				continue
+			}
+			routes, listed := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: r.Table}, netlink.RT_FILTER_TABLE)
+			err = errors.Join(err, listed)
+			for _, route := range slices.Backward(routes) { // the default route before the way to its gateway
+				err = errors.Join(err, h.RouteDel(&route))
 			}
 		}
 		return err
