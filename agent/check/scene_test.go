@@ -204,6 +204,9 @@ func tell(t *testing.T, name v1alpha1.CheckName, role v1alpha1.Role, start func(
 			if got.Verdict != x.verdict || got.Reason != x.reason {
 				t.Errorf("%s %s (%s), want %s %s", got.Verdict, got.Reason, got.Message, x.verdict, x.reason)
 			}
+			if d := descriptions()[slices.Index(Names(), name)]; got.Reason != v1alpha1.AsWanted && !slices.Contains(d.reasons, got.Reason) {
+				t.Errorf("docs/checks.md does not list %s for %s", got.Reason, name)
+			}
 			if got.Message == "" || len(got.Message) > v1alpha1.MaxMessageBytes || len(got.Evidence) > 16 {
 				t.Errorf("message of %d bytes and %d numbers: %q", len(got.Message), len(got.Evidence), got.Message)
 			}
