@@ -65,6 +65,7 @@ demo: ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, 
 .PHONY: bench
 bench: ## Run the benchmarks, but for that of thousands of nodes
 	@$(ROOT)
+	tools/apt bench
 	CGO_ENABLED=0 go test -p 1 -run '^$$' -bench . -skip BenchmarkFleet -benchmem -timeout 1h ./...
 
 # Twenty minutes on two cores: half of it until 5,000 nodes run 11,000 pods.

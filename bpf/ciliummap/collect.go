@@ -67,10 +67,19 @@ type collector[K, V any] struct {
 	stats *Stats
 	// visit takes one entry; it may see a key again, the later value is the newer one.
 	visit func(*K, *V) error
-	// reset forgets what was visited, because the read begins again.
-	reset func()
+	// reset forgets what was visited, because the read begins again, and makes room for n entries.
+	reset func(n int)
 
-	spent int
+	fetched []batch[K, V] // and not visited yet
+	count   int           // of entries in fetched
+	begun   bool          // something was visited since the last reset
+	spent   int
+}
+
+// batch is what one system call returned.
+type batch[K, V any] struct {
+	keys   []K
+	values []V
 }
 
 func (c *collector[K, V]) run() error {
@@ -83,15 +92,16 @@ func (c *collector[K, V]) run() error {
 	return err
 }
 
-// batches enumerates with BPF_MAP_LOOKUP_BATCH. Without CAP_BPF the library reports any failure of a batch as
-// ErrNotSupported (its probe wants to create a map), which leads to the slow way: correct all the same.
+// batches enumerates with BPF_MAP_LOOKUP_BATCH, and visits the entries once their number is known: growing a Go map by
+// doubling costs as much as the kernel's part. Without CAP_BPF the library reports any failure of a batch as ErrNotSupported (its
+// probe wants to create a map), which leads to the slow way: correct all the same.
 func (c *collector[K, V]) batches() error {
 	c.stats.Batched = true
 	size := max(1, min(batchSize, int(c.stats.MaxEntries)))
-	keys, values := make([]K, size), make([]V, size)
 	cursor := new(ebpf.MapBatchCursor)
 	for {
-		n, err := c.src.BatchLookup(cursor, keys, values, nil)
+		next := batch[K, V]{make([]K, size), make([]V, size)}
+		n, err := c.src.BatchLookup(cursor, next.keys, next.values, nil)
 		done := errors.Is(err, ebpf.ErrKeyNotExist)
 		switch {
 		case err == nil || done:
@@ -100,16 +110,18 @@ func (c *collector[K, V]) batches() error {
 			// batch had is lost, and the cursor may have moved past it.
 			n, cursor = 0, new(ebpf.MapBatchCursor)
 			c.restart()
-		case errors.Is(err, unix.ENOSPC) && len(keys) < min(int(c.stats.MaxEntries), maxBatchSize):
+		case errors.Is(err, unix.ENOSPC) && size < min(int(c.stats.MaxEntries), maxBatchSize):
 			// A hash bucket larger than the batch.
 			n, cursor = 0, new(ebpf.MapBatchCursor)
-			keys, values = make([]K, 2*len(keys)), make([]V, 2*len(values))
+			size *= 2
 			c.restart()
 		default:
 			return fmt.Errorf("reading a batch of %s: %w", c.stats.Pin, err)
 		}
-		for i := range n {
-			if err := c.visit(&keys[i], &values[i]); err != nil {
+		c.fetched = append(c.fetched, batch[K, V]{next.keys[:n], next.values[:n]})
+		c.count += n
+		if done || c.count > MaxEntries { // duplicates, or more than are read: visiting tells
+			if err := c.visitFetched(); err != nil {
 				return err
 			}
 		}
@@ -121,6 +133,22 @@ func (c *collector[K, V]) batches() error {
 			return err
 		}
 	}
+}
+
+func (c *collector[K, V]) visitFetched() error {
+	if !c.begun {
+		c.reset(c.count)
+		c.begun = true
+	}
+	for _, b := range c.fetched {
+		for i := range b.keys {
+			if err := c.visit(&b.keys[i], &b.values[i]); err != nil {
+				return err
+			}
+		}
+	}
+	c.fetched, c.count = nil, 0
+	return nil
 }
 
 // steps enumerates key by key. A key that vanishes makes the next step start over: duplicates, no loss.
@@ -156,7 +184,8 @@ func (c *collector[K, V]) steps() error {
 
 func (c *collector[K, V]) restart() {
 	c.stats.Restarts++
-	c.reset()
+	c.fetched, c.count, c.begun = nil, 0, false
+	c.reset(0)
 }
 
 // spend charges at least one for a system call, so that even calls that return nothing come to an end.

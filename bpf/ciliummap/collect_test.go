@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -339,26 +341,57 @@ func TestReadingEndpointsDuringChurnLosesNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkReadIPCache reads ipcaches of three sizes, each beside the ways that others read them: bpftool's dump, and the least that
+// a program can do, which is to fetch all batches and look at none of their bytes.
 func BenchmarkReadIPCache(b *testing.B) {
-	for _, n := range []int{10_000, 100_000} {
+	for _, n := range []int{10_000, 100_000, 512_000} {
 		dir := globals(b)
 		m := fillIPCache(b, dir, n, 512000)
-		b.Run(fmt.Sprintf("LPM/batch/%d", n), func(b *testing.B) {
+		perEntry := func(b *testing.B) {
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/entry")
+		}
+		b.Run(fmt.Sprintf("LPM/%d/this package", n), func(b *testing.B) {
 			for b.Loop() {
 				if got, _, err := ReadIPCache(dir); err != nil || len(got) != n {
 					b.Fatal(len(got), err)
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/entry")
+			perEntry(b)
 		})
-		b.Run(fmt.Sprintf("LPM/key by key/%d", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("LPM/%d/bare batches", n), func(b *testing.B) {
+			keys, values := make([][24]byte, batchSize), make([][24]byte, batchSize)
+			for b.Loop() {
+				if got, err := bareBatches(m, keys, values); err != nil || got != n {
+					b.Fatal(got, err)
+				}
+			}
+			perEntry(b)
+		})
+		b.Run(fmt.Sprintf("LPM/%d/bpftool map dump -j", n), func(b *testing.B) {
+			bpftool, err := exec.LookPath("bpftool")
+			if err != nil {
+				b.Fatal("looking for bpftool, beside which this is measured (tools/apt bench installs it): ", err)
+			}
+			for b.Loop() {
+				dump := exec.Command(bpftool, "-j", "map", "dump", "pinned", filepath.Join(dir, IPCachePin))
+				if err := dump.Run(); err != nil { // its output goes nowhere
+					b.Fatal(err)
+				}
+			}
+			perEntry(b)
+		})
+		if n > 100_000 {
+			continue
+		}
+		b.Run(fmt.Sprintf("LPM/%d/key by key", n), func(b *testing.B) {
 			for b.Loop() {
 				if got, _, err := read(noBatch{m}, 512000); err != nil || len(got) != n {
 					b.Fatal(len(got), err)
 				}
 			}
+			perEntry(b)
 		})
-		b.Run(fmt.Sprintf("LPM/lookup of 1000/%d", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("LPM/%d/lookup of 1000", n), func(b *testing.B) {
 			var ask []netip.Prefix
 			for i := range 1000 {
 				p, _ := remotePod(i * n / 1000)
@@ -370,6 +403,21 @@ func BenchmarkReadIPCache(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// bareBatches counts the entries of a map that nobody changes.
+func bareBatches(m *ebpf.Map, keys, values [][24]byte) (int, error) {
+	cursor, sum := new(ebpf.MapBatchCursor), 0
+	for {
+		n, err := m.BatchLookup(cursor, keys, values, nil)
+		sum += n
+		switch {
+		case errors.Is(err, ebpf.ErrKeyNotExist):
+			return sum, nil
+		case err != nil:
+			return sum, err
+		}
 	}
 }
 

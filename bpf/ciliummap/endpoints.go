@@ -144,7 +144,7 @@ func collectEndpoints(src source, stats *Stats) (map[netip.Addr]Endpoint, error)
 	c := collector[[20]byte, [48]byte]{
 		src:   src,
 		stats: stats,
-		reset: func() { clear(endpoints); clear(others) },
+		reset: func(n int) { endpoints = make(map[netip.Addr]Endpoint, n); clear(others) },
 		visit: func(key *[20]byte, value *[48]byte) error {
 			k, v, err := DecodeEndpointEntry(key[:], value[:])
 			switch {

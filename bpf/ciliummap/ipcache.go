@@ -182,7 +182,7 @@ func collectIPCache(src source, stats *Stats) (map[netip.Prefix]RemoteEndpoint, 
 	c := collector[[24]byte, [24]byte]{
 		src:   src,
 		stats: stats,
-		reset: func() { clear(entries); clear(others) },
+		reset: func(n int) { entries = make(map[netip.Prefix]RemoteEndpoint, n); clear(others) },
 		visit: func(key, value *[24]byte) error {
 			k, v, err := DecodeIPCacheEntry(key[:], value[:])
 			switch {
