@@ -32,6 +32,9 @@ const (
 	// maxSuspects bounds how many peers' Nodes are read for one answer. More peers than that which this node does
 	// not know mean that it is this node that is wrong.
 	maxSuspects = 32
+	// watch is how long counters are watched at least before those of the look before are let go: a rise is told by what they were
+	// one to two times as long ago, or at the look before that if looks are rarer.
+	watch = 10 * time.Second
 )
 
 // errMoved says that the object has another question by now, so that the answer in hand is to nothing.
@@ -82,6 +85,7 @@ type Agent struct {
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
 	retry    time.Duration
+	counters [2]facts.Counters // of two looks at least watch apart, the older first
 }
 
 // New makes an agent; Follow gives it the API.
@@ -298,9 +302,23 @@ func (a *Agent) look(pods facts.Pods) facts.Facts {
 	f := a.Config.Look()
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods = a.around.Settings, a.around.Node, a.around.Own, pods
+	f.Earlier = a.earlier(f.Counters)
 	a.took = time.Since(at)
 	a.looked.Store(time.Now().UnixNano())
 	return f
+}
+
+// earlier returns the counters by which a rise is told now, the zero Counters with the first look, and keeps these for later.
+func (a *Agent) earlier(now facts.Counters) facts.Counters {
+	then := a.counters[0]
+	switch {
+	case now.Sight != facts.Seen:
+	case then.Sight != facts.Seen:
+		a.counters = [2]facts.Counters{now, now}
+	case now.At-a.counters[1].At >= watch:
+		a.counters = [2]facts.Counters{a.counters[1], now}
+	}
+	return then
 }
 
 // askSuspects reads the Nodes of the peers that this node does not know as they are: a young or broken peer is excused.

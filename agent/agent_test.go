@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,8 +19,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
 // fakeCluster is an API server that holds one NodeCutover.
@@ -167,12 +170,42 @@ func (s *stage) wrote(t *testing.T, want int) {
 	}
 }
 
+// TestOnlyARiseOfDropsIsNews lets Cilium's counters begin, rise a little, rise much, and rest.
+func TestOnlyARiseOfDropsIsNews(t *testing.T) {
+	onStage(t, func(s *stage) {
+		counted := func(at time.Duration, dropped uint64) {
+			s.set(func() {
+				s.host.Counters = facts.Counters{Look: seen(), At: at, By: map[ciliummap.Counter]ciliummap.Count{{Reason: 160, Direction: 2}: {Packets: dropped}}}
+			})
+			s.after(40 * time.Second) // a look or two
+		}
+		verdict := func() v1alpha1.Verdict {
+			w := s.last()
+			return w.Findings[slices.Index(check.Names(), v1alpha1.CheckDrops)].Verdict
+		}
+		counted(1*time.Minute, 1000)
+		counted(2*time.Minute, 1005)
+		s.wrote(t, 1) // that of the start
+		counted(3*time.Minute, 1100)
+		s.wrote(t, 2)
+		if v := verdict(); v != v1alpha1.VerdictWarn {
+			t.Errorf("95 packets dropped: %s", v)
+		}
+		counted(4*time.Minute, 1100)
+		counted(5*time.Minute, 1100)
+		s.wrote(t, 3)
+		if v := verdict(); v != v1alpha1.VerdictPass {
+			t.Errorf("none dropped any more: %s", v)
+		}
+	})
+}
+
 func TestTellsOnceWhatItSeesAndThenKeepsQuiet(t *testing.T) {
 	onStage(t, func(s *stage) {
 		s.after(10 * time.Millisecond)
 		s.wrote(t, 1)
 		w := s.last()
-		if w.Role != v1alpha1.RoleOverlay || w.JudgedRole != w.Role || w.ChallengeID != "" || w.NodeUID != "uid-1" || w.BootID != "boot-1" || w.AgentVersion != "v1" || len(w.Findings) != 10 {
+		if w.Role != v1alpha1.RoleOverlay || w.JudgedRole != w.Role || w.ChallengeID != "" || w.NodeUID != "uid-1" || w.BootID != "boot-1" || w.AgentVersion != "v1" || len(w.Findings) != len(check.Names()) {
 			t.Errorf("%+v", w)
 		}
 		s.after(10 * time.Minute)

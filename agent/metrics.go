@@ -21,6 +21,7 @@ type Metrics struct {
 	pods         *prometheus.GaugeVec
 	mtu          *prometheus.GaugeVec
 	entries      *prometheus.GaugeVec
+	drops        *prometheus.GaugeVec
 	duration     prometheus.Histogram
 	lastLook     prometheus.Gauge
 	writes       prometheus.Counter
@@ -45,6 +46,7 @@ func NewMetrics(r prometheus.Registerer, version string) *Metrics {
 		pods:     gauges("pods", "Pods with a network of their own on this node, by the network that their address lies in.", "network"),
 		mtu:      gauges("mtu_bytes", "MTU of the NIC (underlay), of cilium_vxlan (device) and of the routes into the tunnel (route_min, route_max).", "kind"),
 		entries:  gauges("map_entries", "Entries of Cilium's pinned maps at the last look.", "map"),
+		drops:    gauges("cilium_dropped_packets", "Packets that Cilium's programs have dropped on this node since Cilium made its map, by reason.", "reason", "direction"),
 		duration: with.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Name: "look_duration_seconds", Help: "Time that a look and its judgement took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
@@ -81,6 +83,12 @@ func (m *Metrics) observe(f *facts.Facts, s v1alpha1.NodeCutoverStatus, took tim
 	for kind, bytes := range map[string]int{"underlay": z.Underlay, "device": z.Device, "route_min": z.RouteMin, "route_max": z.RouteMax} {
 		if bytes > 0 {
 			m.mtu.WithLabelValues(kind).Set(float64(bytes))
+		}
+	}
+	m.drops.Reset()
+	for c, n := range f.Counters.By {
+		if c.Dropped() {
+			m.drops.WithLabelValues(check.DropReason(c.Reason), map[uint8]string{1: "ingress", 2: "egress", 3: "service"}[c.Direction]).Set(float64(n.Packets))
 		}
 	}
 	m.entries.Reset()

@@ -16,8 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
 // observed is an agent's registry after a look at a small node.
@@ -33,7 +35,10 @@ func observed() (*prometheus.Registry, *Metrics) {
 			{Index: 2, Name: "ens5", MTU: 9001, Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.1.10/24")}}, {Index: 3, Name: "cilium_vxlan", MTU: 9001},
 		}},
 		IPCache: facts.IPCache{Look: seen()},
-		Kernel:  facts.Kernel{Look: seen(), Release: "6.1.0"},
+		Counters: facts.Counters{Look: seen(), By: map[ciliummap.Counter]ciliummap.Count{
+			{Reason: 0, Direction: 1}: {Packets: 9}, {Reason: 133, Direction: 1}: {Packets: 7}, {Reason: 160, Direction: 2}: {Packets: 5},
+		}},
+		Kernel: facts.Kernel{Look: seen(), Release: "6.1.0"},
 	}
 	m.observe(&f, Report(&f, v1alpha1.RoleOverlay, "v1", map[v1alpha1.CheckName]bool{v1alpha1.CheckMTU: true}), 500*time.Millisecond)
 	return registry, m
@@ -53,6 +58,10 @@ func TestMetricsKeepPrometheusConventions(t *testing.T) {
 func TestMetricsSayWhatWasSeenAndNothingElse(t *testing.T) {
 	registry, _ := observed()
 	const want = `
+# HELP cni_cutover_agent_cilium_dropped_packets Packets that Cilium's programs have dropped on this node since Cilium made its map, by reason.
+# TYPE cni_cutover_agent_cilium_dropped_packets gauge
+cni_cutover_agent_cilium_dropped_packets{direction="egress",reason="no tunnel endpoint"} 5
+cni_cutover_agent_cilium_dropped_packets{direction="ingress",reason="reason 133"} 7
 # HELP cni_cutover_agent_last_look_timestamp_seconds When the last look ended, in seconds since 1970.
 # TYPE cni_cutover_agent_last_look_timestamp_seconds gauge
 cni_cutover_agent_last_look_timestamp_seconds 1000.5
@@ -69,11 +78,11 @@ cni_cutover_agent_pods{network="outside"} 0
 cni_cutover_agent_pods{network="overlay"} 1
 cni_cutover_agent_pods{network="pending"} 1
 `
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "cni_cutover_agent_last_look_timestamp_seconds",
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "cni_cutover_agent_cilium_dropped_packets", "cni_cutover_agent_last_look_timestamp_seconds",
 		"cni_cutover_agent_map_entries", "cni_cutover_agent_mtu_bytes", "cni_cutover_agent_pods"); err != nil {
 		t.Error(err)
 	}
-	if n, err := testutil.GatherAndCount(registry, "cni_cutover_agent_finding"); err != nil || n != 10*5 {
+	if n, err := testutil.GatherAndCount(registry, "cni_cutover_agent_finding"); err != nil || n != len(check.Names())*5 {
 		t.Errorf("%d series of findings, %v", n, err)
 	}
 }

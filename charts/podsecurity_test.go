@@ -40,7 +40,7 @@ func profiles() map[string][]string {
 		"a bpffs elsewhere":          {"--set", "agent.bpffs=/run/cilium/bpffs"},
 		"a dry run":                  {"--set", "coordinator.dryRun=true"},
 		"one coordinator":            {"--set", "coordinator.replicas=1"},
-		"every check off":            {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,CiliumAlive,OverlayRoutes,MTU,PodAddresses,LegacyResidue,Kernel}"},
+		"every check off":            {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,CiliumAlive,OverlayRoutes,MTU,PodAddresses,LegacyResidue,Drops,Kernel}"},
 		"an API server by its name":  {"--set", "kubernetes.serviceHost=api.example.org"},
 		"other ports":                {"--set", "ports.agent=19791,ports.coordinatorMetrics=19792,ports.coordinatorHealth=19793"},
 		"no limits that matter much": {"--set", "agent.resources.limits.memory=1Gi,coordinator.resources.limits.memory=4Gi"},

@@ -28,6 +28,7 @@ func checks() []check {
 		{v1alpha1.CheckMTU, mtu},                     // NIC minus route is exactly what the encapsulation adds
 		{v1alpha1.CheckPodAddresses, podAddresses},   // every pod has an address of the network that this role says
 		{v1alpha1.CheckLegacyResidue, legacyResidue}, // an Overlay node carries nothing of the VPC CNI
+		{v1alpha1.CheckDrops, drops},                 // Cilium drops no packets for want of something in its datapath; shown, no drain waits for it
 		{v1alpha1.CheckKernel, kernel},               // the kernel is one that Cilium 1.18 runs on
 	}
 }
@@ -63,7 +64,8 @@ func Judge(f *facts.Facts, role v1alpha1.Role, off map[v1alpha1.CheckName]bool) 
 func Worst(findings []v1alpha1.Finding) v1alpha1.Verdict {
 	worst, found := v1alpha1.VerdictUnknown, 0
 	for _, f := range findings {
-		if r := rank(f.Verdict); r > found {
+		// That counters have not been watched for long is no doubt about the node.
+		if r := rank(f.Verdict); r > found && f.Reason != v1alpha1.DropsUnmeasured {
 			worst, found = f.Verdict, r
 		}
 	}

@@ -54,6 +54,7 @@ func TestAPartThatCannotBeReadIsNeverAVerdict(t *testing.T) {
 		"endpoints": func(f *facts.Facts) { f.Endpoints = facts.Endpoints{Look: broken} },
 		"ipcache":   func(f *facts.Facts) { f.IPCache = facts.IPCache{Look: broken} },
 		"liveness":  func(f *facts.Facts) { f.Liveness = facts.Liveness{Look: broken} },
+		"counters":  func(f *facts.Facts) { f.Counters = facts.Counters{Look: broken} },
 		"kernel":    func(f *facts.Facts) { f.Kernel = facts.Kernel{Look: broken} },
 		"pods":      func(f *facts.Facts) { f.Pods = facts.Pods{Look: broken} },
 		"own slice": func(f *facts.Facts) { f.Own = facts.Own{Look: broken} },
@@ -111,7 +112,8 @@ func TestMessagesFitTheirField(t *testing.T) {
 func TestEveryCheckOfTheContractIsJudgedInItsOrder(t *testing.T) {
 	want := []v1alpha1.CheckName{
 		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
-		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckKernel,
+		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops,
+		v1alpha1.CheckKernel,
 	}
 	if !slices.Equal(Names(), want) {
 		t.Errorf("%v", Names())

@@ -16,7 +16,7 @@ const (
 	leastMessage = 2 * len(cutShort)
 )
 
-// fit shortens the longest messages until the API server takes the report. Ten findings of 512 bytes fit with all their numbers;
+// fit shortens the longest messages until the API server takes the report. Eleven findings of 512 bytes fit with all their numbers;
 // what does not are hundreds of characters that JSON writes as six, and those are in names that somebody chose for it. A
 // report that is refused would be no report, and verdicts and reasons are never what is cut.
 func fit(findings []v1alpha1.Finding) []v1alpha1.Finding {

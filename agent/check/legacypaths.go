@@ -108,7 +108,10 @@ const strict = 1
 // when it starts (Cilium pkg/datapath/loader/base.go); whoever sets them after it, as systemd does when an interface comes, wins.
 func (s *scene) forwarding() v1alpha1.Finding {
 	w := s.f.Forwarding
+	_, cilium := s.byName[hostLink]
 	switch {
+	case !cilium: // as on a machine of another purpose; that its routes prove nothing is said of them
+		return pass(v1alpha1.AsWanted, "there is no %s", hostLink)
 	case w.Sight != facts.Seen:
 		return unreadable("forwarding settings", w.Look)
 	case !w.On:

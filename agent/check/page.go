@@ -89,6 +89,11 @@ func descriptions() []description {
 			},
 		},
 		{
+			v1alpha1.CheckDrops, "Do Cilium's programs drop packets because something in the datapath is missing? It is shown, and no drain waits for it.",
+			"`cilium_metrics`, now and at an earlier look",
+			[]v1alpha1.Reason{v1alpha1.ForwardingDrops, v1alpha1.DropsUnmeasured, v1alpha1.DropsUnknown},
+		},
+		{
 			v1alpha1.CheckKernel, "Is the kernel one that Cilium 1.18 runs on?",
 			"the kernel's release, as uname has it",
 			[]v1alpha1.Reason{v1alpha1.KernelTooOld, v1alpha1.KernelUnknown},

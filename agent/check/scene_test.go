@@ -131,6 +131,8 @@ func overlayNode() *facts.Facts {
 			cidr("10.244.3.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.3.10"), Flags: ciliummap.RemoteHasTunnel},
 		}},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
+		Counters: facts.Counters{Look: seen, At: time.Hour, By: counts(forwarded, 5000, dropNoTunnel, 40)},
+		Earlier:  facts.Counters{Look: seen, At: time.Hour - 30*time.Second, By: counts(forwarded, 4000, dropNoTunnel, 40)},
 		Boot:     facts.Boot{Look: seen, ID: "boot-1"},
 		Kernel:   facts.Kernel{Look: seen, Release: "6.1.112-122.189.amzn2023.x86_64"},
 		Pods: facts.Pods{Look: seen, List: []facts.Pod{

@@ -53,6 +53,8 @@ type Facts struct {
 	Endpoints  Endpoints
 	IPCache    IPCache
 	Liveness   Liveness
+	Counters   Counters
+	Earlier    Counters // of an earlier look, by which a rise is told
 	Boot       Boot
 	Kernel     Kernel
 
@@ -207,6 +209,13 @@ type Liveness struct {
 	Look
 	Stamp time.Duration // 0: never
 	Now   time.Duration
+}
+
+// Counters are what Cilium's programs did with packets since Cilium made the map. At is a reading of CLOCK_MONOTONIC.
+type Counters struct {
+	Look
+	At time.Duration
+	By map[ciliummap.Counter]ciliummap.Count
 }
 
 // Boot is the kernel's boot id.

@@ -35,6 +35,7 @@ func (h Host) Look() Facts {
 	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
 	f.Liveness = lookLiveness(h.BPFFS)
+	f.Counters = lookCounters(h.BPFFS)
 	f.ConfDir = cniconf.ReadIn(h.Root, h.ConfDir)
 	f.Boot = h.lookBoot()
 	f.Kernel = lookKernel()

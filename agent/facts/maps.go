@@ -43,6 +43,18 @@ func lookLiveness(bpffs string) Liveness {
 	return Liveness{Look: Look{Sight: Seen}, Stamp: c.AgentLiveness, Now: now}
 }
 
+func lookCounters(bpffs string) Counters {
+	by, err := ciliummap.ReadCounters(filepath.Join(bpffs, ciliummap.GlobalsDir))
+	if err != nil {
+		return Counters{Look: mapLook(bpffs, err)}
+	}
+	now, err := ciliummap.Monotonic()
+	if err != nil {
+		return Counters{Look: failed(err)}
+	}
+	return Counters{Look: Look{Sight: Seen}, At: now, By: by}
+}
+
 // mapLook sorts an error of ciliummap. A missing pin is Absent only where the bpffs itself is to be seen: a process that looks
 // at an empty directory has learned nothing about Cilium.
 func mapLook(bpffs string, err error) Look {

@@ -132,6 +132,8 @@ const (
 	CheckPodAddresses CheckName = "PodAddresses"
 	// CheckLegacyResidue: is anything of the VPC CNI left on an Overlay node.
 	CheckLegacyResidue CheckName = "LegacyResidue"
+	// CheckDrops: do Cilium's programs drop packets for reasons that mean broken forwarding.
+	CheckDrops CheckName = "Drops"
 	// CheckKernel: can this kernel carry what Cilium needs.
 	CheckKernel CheckName = "Kernel"
 )

@@ -166,6 +166,16 @@ const (
 	LegacyUnknown Reason = "LegacyUnknown"
 )
 
+// Reasons of the check Drops.
+const (
+	// ForwardingDrops: Cilium's programs drop packets because something in the datapath is missing.
+	ForwardingDrops Reason = "ForwardingDrops"
+	// DropsUnmeasured: there is no earlier look by which a rise could be told.
+	DropsUnmeasured Reason = "DropsUnmeasured"
+	// DropsUnknown: Cilium's counters could not be read.
+	DropsUnknown Reason = "DropsUnknown"
+)
+
 // Reasons of the check Kernel.
 const (
 	// KernelTooOld: Cilium 1.18 needs 5.10.

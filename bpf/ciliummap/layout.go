@@ -24,6 +24,8 @@ const (
 	EndpointsPin = "cilium_lxc"
 	// RuntimeConfigPin holds the agent's liveness stamp.
 	RuntimeConfigPin = "cilium_runtime_config"
+	// CountersPin counts what Cilium's programs did with packets.
+	CountersPin = "cilium_metrics"
 	// NATPin is there where Cilium's programs translate at the NIC: with kube-proxy replacement, from 1.19 on also with BPF
 	// masquerade alone. Cilium unpins it where they do not (Cilium pkg/maps/nat/cell.go).
 	NATPin = "cilium_snat_v4_external"
@@ -69,6 +71,8 @@ func KnownLayouts() []KnownLayout {
 			"bpf/lib/eps.h: endpoint_key, endpoint_info", true},
 		{RuntimeConfigPin, Layout{ebpf.Array, 4, 8}, "1.18, 1.19, 1.20",
 			"pkg/maps/configmap: index 1 is AgentLiveness", true},
+		{CountersPin, Layout{ebpf.PerCPUHash, 8, 16}, "1.18, 1.19, 1.20",
+			"bpf/lib/metrics.h: metrics_key, metrics_value", true},
 	}
 }
 

@@ -67,6 +67,35 @@ func mapFaults() []fault {
 	}
 }
 
+// dropFaults is about what Cilium's programs count.
+func dropFaults() []fault {
+	return []fault{{
+		"Cilium's programs find no tunnel endpoint for fifty packets",
+		trouble{dropped(50), func(context.Context, *scene, lab.Host) error { return nil }}, // it passes by itself
+		warns(v1alpha1.CheckDrops, v1alpha1.ForwardingDrops), nil,
+	}}
+}
+
+// dropped adds packets to a counter of Cilium's: reason 160, no tunnel endpoint; egress (Cilium bpf/lib/metrics.h: metrics_key).
+func dropped(packets uint64) hand {
+	return func(_ context.Context, _ *scene, host lab.Host) error {
+		return onMap(host, ciliummap.CountersPin, func(m *ebpf.Map) error {
+			key := []byte{160, 2, 35, 0, 112, 0, 0, 0}
+			var perCPU []struct{ Packets, Bytes uint64 }
+			err := m.Lookup(key, &perCPU)
+			if errors.Is(err, ebpf.ErrKeyNotExist) {
+				cpus, failed := ebpf.PossibleCPU()
+				perCPU, err = make([]struct{ Packets, Bytes uint64 }, cpus), failed
+			}
+			if err != nil {
+				return err
+			}
+			perCPU[0].Packets += packets
+			return m.Put(key, perCPU)
+		})
+	}
+}
+
 // peerFaults are about what a node's ipcache says of its peers. Cilium writes what changed, and nothing has.
 func peerFaults() []fault {
 	const c = v1alpha1.CheckOverlayMaps
