@@ -21,7 +21,7 @@ type Sizes struct {
 func SizesOf(f *facts.Facts) Sizes { return newScene(f, v1alpha1.RoleUnknown).sizes() }
 
 func (s *scene) sizes() Sizes {
-	out := Sizes{Device: s.byName[tunnelLink].MTU, Overhead: s.overhead()}
+	out := Sizes{Device: s.byName[tunnelLink].MTU, Overhead: s.overhead}
 	if nic, why := s.underlay(); why == "" {
 		out.Underlay = nic.MTU
 	}

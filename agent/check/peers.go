@@ -183,8 +183,8 @@ func (s *scene) routeMTU(r facts.Route) string {
 	switch {
 	case r.MTU == 0:
 		return fmt.Sprintf("the route to %s sets no MTU, so packets of the device's full size are sent into the tunnel", r.Dst)
-	case why == "" && r.MTU > nic.MTU-s.overhead():
-		return fmt.Sprintf("the route to %s has MTU %d; with the %d bytes of the tunnel that does not fit the %d of %s", r.Dst, r.MTU, s.overhead(), nic.MTU, nic.Name)
+	case why == "" && r.MTU > nic.MTU-s.overhead:
+		return fmt.Sprintf("the route to %s has MTU %d; with the %d bytes of the tunnel that does not fit the %d of %s", r.Dst, r.MTU, s.overhead, nic.MTU, nic.Name)
 	}
 	return ""
 }

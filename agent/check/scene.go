@@ -38,10 +38,12 @@ type scene struct {
 	net     cniconf.Outcome
 	byName  map[string]facts.Link
 	byIndex map[int]facts.Link
+	// overhead is what the tunnel adds to a packet here, in bytes. It is asked for with every peer, so it is found once.
+	overhead int
 }
 
 func newScene(f *facts.Facts, role v1alpha1.Role) *scene {
-	s := &scene{f: f, role: role, net: f.ConfDir.Judge(), byName: map[string]facts.Link{}, byIndex: map[int]facts.Link{}}
+	s := &scene{f: f, role: role, net: f.ConfDir.Judge(), byName: map[string]facts.Link{}, byIndex: map[int]facts.Link{}, overhead: overhead(f)}
 	for _, l := range f.Links.List {
 		s.byName[l.Name] = l
 		s.byIndex[l.Index] = l
@@ -94,11 +96,11 @@ func preferred(a, b facts.Route) bool {
 	return b.Priority < a.Priority
 }
 
-// overhead is what the tunnel adds to a packet here. The family of the tunnel is that of the endpoints in Cilium's map; before
+// overhead is what the tunnel adds to a packet. The family of the tunnel is that of the endpoints in Cilium's map; before
 // there are any, that of the Node's address.
-func (s *scene) overhead() int {
+func overhead(f *facts.Facts) int {
 	v4 := false
-	for _, e := range s.f.IPCache.ByPrefix {
+	for _, e := range f.IPCache.ByPrefix {
 		if e.Tunnel.Is6() {
 			return overheadIPv6
 		}
@@ -107,12 +109,12 @@ func (s *scene) overhead() int {
 	if v4 {
 		return overheadIPv4
 	}
-	for _, ip := range s.f.Node.InternalIPs {
+	for _, ip := range f.Node.InternalIPs {
 		if ip.Is4() {
 			return overheadIPv4
 		}
 	}
-	if len(s.f.Node.InternalIPs) > 0 {
+	if len(f.Node.InternalIPs) > 0 {
 		return overheadIPv6
 	}
 	return overheadIPv4

@@ -9,6 +9,8 @@
 //   - the programs of a device by BPF_PROG_QUERY (CAP_NET_ADMIN): Cilium pins its tcx links, and classic filters are listed by
 //     rtnetlink, which asks for nothing;
 //   - a program by its ID, and so the maps it uses (CAP_SYS_ADMIN): that a program uses the map that is pinned now is not seen;
+//   - netfilter's tables (CAP_NET_ADMIN): chains of the VPC CNI's, and whether it gives packets into the tunnel another source, are
+//     not seen;
 //   - a pod's network namespace (CAP_SYS_ADMIN and CAP_SYS_PTRACE): a pod's own MAC is not seen, only the host's end of its
 //     veth pair.
 //

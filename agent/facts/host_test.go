@@ -23,7 +23,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/cniconf"
 )
 
-func ipnet(t *testing.T, s string) *net.IPNet {
+func ipnet(t testing.TB, s string) *net.IPNet {
 	t.Helper()
 	ip, n, err := net.ParseCIDR(s)
 	must(t, err)
@@ -32,7 +32,7 @@ func ipnet(t *testing.T, s string) *net.IPNet {
 }
 
 // add makes an interface, up, and returns its index.
-func add(t *testing.T, l netlink.Link, addrs ...string) int {
+func add(t testing.TB, l netlink.Link, addrs ...string) int {
 	t.Helper()
 	must(t, netlink.LinkAdd(l))
 	got, err := netlink.LinkByName(l.Attrs().Name)
@@ -45,7 +45,7 @@ func add(t *testing.T, l netlink.Link, addrs ...string) int {
 	return got.Attrs().Index
 }
 
-func classifier(t *testing.T, name string) *ebpf.Program {
+func classifier(t testing.TB, name string) *ebpf.Program {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: name, Type: ebpf.SchedCLS, License: "Apache-2.0",
@@ -57,7 +57,7 @@ func classifier(t *testing.T, name string) *ebpf.Program {
 }
 
 // node makes what a node shows: a NIC, Cilium's interfaces, routes, the VPC CNI's rules. It returns indexes by name.
-func node(t *testing.T) map[string]int {
+func node(t testing.TB) map[string]int {
 	t.Helper()
 	needsRoot(t)
 	ix := map[string]int{

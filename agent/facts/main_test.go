@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-func needsRoot(t *testing.T) {
+func needsRoot(t testing.TB) {
 	t.Helper()
 	if os.Getenv(isolated) == "" {
 		t.Skip("needs root: makes interfaces, routes and BPF objects")
@@ -52,7 +52,7 @@ func needsRoot(t *testing.T) {
 }
 
 // bpffs mounts a bpffs and returns its root.
-func bpffs(t *testing.T) string {
+func bpffs(t testing.TB) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "bpf")
 	must(t, os.Mkdir(root, 0o755))
@@ -61,7 +61,7 @@ func bpffs(t *testing.T) string {
 	return root
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
