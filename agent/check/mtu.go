@@ -34,9 +34,24 @@ func (s *scene) sizes() Sizes {
 	return out
 }
 
-// mtu asks whether NIC, tunnel routes and encapsulation fit together. Less room than the encapsulation needs means that the
-// outer packets are cut in pieces (the tunnel does not set DF), which works in a test and ruins a busy node.
+// mtu asks whether NIC, tunnel routes and encapsulation fit together, and whether what the tunnel carries says so too. Less room than
+// the encapsulation needs means that the outer packets are cut in pieces (the tunnel does not set DF), which works in a test and
+// ruins a busy node.
 func mtu(s *scene) v1alpha1.Finding {
+	out := s.configuredMTU()
+	wrong, rests, evidence := s.measured()
+	evidence = append(out.Evidence, evidence...)
+	switch {
+	case wrong != nil && (out.Verdict != v1alpha1.VerdictFail && wrong.Verdict == v1alpha1.VerdictFail || out.Verdict == v1alpha1.VerdictPass || out.Verdict == v1alpha1.VerdictWarn):
+		out = *wrong
+	case wrong == nil:
+		out.Message = v1alpha1.Message(out.Message + "; " + rests)
+	}
+	return with(out, evidence...)
+}
+
+// configuredMTU judges what the host says by itself.
+func (s *scene) configuredMTU() v1alpha1.Finding {
 	switch {
 	case s.f.Links.Sight != facts.Seen:
 		return unreadable("interfaces", s.f.Links.Look)

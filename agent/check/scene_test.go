@@ -122,6 +122,7 @@ func overlayNode() *facts.Facts {
 			cidr("10.244.3.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.3.10"), Flags: ciliummap.RemoteHasTunnel},
 		}},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
+		Meter:    meter(whole("10.0.2.10"), whole("10.0.3.10")),
 		Boot:     facts.Boot{Look: seen, ID: "boot-1"},
 		Kernel:   facts.Kernel{Look: seen, Release: "6.1.112-122.189.amzn2023.x86_64"},
 		Pods: facts.Pods{Look: seen, List: []facts.Pod{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 	"github.com/cni-cutover/cni-cutover/cniconf"
 )
 
@@ -50,6 +51,7 @@ type Facts struct {
 	Endpoints Endpoints
 	IPCache   IPCache
 	Liveness  Liveness
+	Meter     Meter
 	Boot      Boot
 	Kernel    Kernel
 
@@ -168,6 +170,21 @@ type Liveness struct {
 	Look
 	Stamp time.Duration // 0: never
 	Now   time.Duration
+}
+
+// Meter is what our tunnel meter has counted at the underlay's NIC. NotLooked means that it is not attached, because nobody asks
+// or because it is switched off; the Detail says which.
+type Meter struct {
+	Look
+	// NotAllowed: it Failed because this process lacks a capability.
+	NotAllowed bool
+	// Device is the NIC.
+	Device string
+	// Total is what was counted since the meter was attached.
+	Total tunnelmeter.Reading
+	// Recent is the part of it that was counted in the last Window, during which the meter saw every packet. Maxima are those of Total.
+	Recent tunnelmeter.Reading
+	Window time.Duration
 }
 
 // Boot is the kernel's boot id.
