@@ -14,6 +14,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // Times of the loop.
@@ -56,7 +57,11 @@ type Config struct {
 	// Fallback is used where there is no Cutover.
 	Fallback facts.Settings
 	// Look looks at the host.
-	Look    func() facts.Facts
+	Look func() facts.Facts
+	// Measuring is when the tunnel meter is attached; empty is Never. StartMeter attaches it.
+	Measuring  Measuring
+	StartMeter func(tunnelmeter.Options) (Meter, error)
+
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -82,11 +87,17 @@ type Agent struct {
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
 	retry    time.Duration
+
+	tunnel       measurement
+	measureUntil time.Time // while the mode is WhileAsked
 }
 
 // New makes an agent; Follow gives it the API.
 func New(c Config) *Agent {
-	return &Agent{Config: c, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+	return &Agent{
+		Config: c, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		tunnel: measurement{start: c.StartMeter, log: c.Log, count: c.Metrics.measured},
+	}
 }
 
 // Changed says that something on the host or one of its pods may have changed. It never blocks.
@@ -110,9 +121,10 @@ func (a *Agent) Looked() time.Time {
 	return time.Time{}
 }
 
-// Run looks, answers and tells until ctx ends.
+// Run looks, answers and tells until ctx ends; then it lets go of the tunnel meter.
 func (a *Agent) Run(ctx context.Context, api cluster) {
 	a.api = api
+	defer a.tunnel.close()
 	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -206,6 +218,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 		a.refused = c.ID
 		return a.tell(ctx, n, nil)
 	}
+	a.measureUntil = c.ExpiresAt.Add(linger)
 	f := a.look(a.around.Pods)
 	f.Peers = a.around.Peers
 	a.askSuspects(ctx, &f)
@@ -216,8 +229,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 		return errMoved
 	}
 	peers := f.Peers
-	f.Peers = facts.Peers{}
-	if err := a.publish(ctx, n, status, Report(&f, "", a.Version, a.Off)); err != nil {
+	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
 	a.answered, a.said, a.peers = c.ID, meaning(status), peers
@@ -237,7 +249,7 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 		pods = a.around.Pods // newer, and there before the watch has begun
 	}
 	f := a.look(pods)
-	status := Report(&f, "", a.Version, a.Off)
+	status := a.unasked(f)
 	a.Metrics.observe(&f, status, time.Since(began))
 	switch {
 	case n == nil:
@@ -257,6 +269,13 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 	}
 	a.Log.Info("report published", "role", status.Role, "verdict", status.Verdict)
 	return nil
+}
+
+// unasked is what this host says by itself. What its peers sent is left out as they themselves are: one node whose packets come in
+// pieces must not make all others write.
+func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
+	f.Peers, f.Meter = facts.Peers{}, facts.Meter{}
+	return Report(&f, "", a.Version, a.Off)
 }
 
 // void says whether the answer to an open challenge would be another one now.
@@ -298,6 +317,7 @@ func (a *Agent) look(pods facts.Pods) facts.Facts {
 	f := a.Config.Look()
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods = a.around.Settings, a.around.Node, a.around.Own, pods
+	f.Meter = a.tunnel.look(&f, a.Measuring == Always || a.Measuring == WhileAsked && at.Before(a.measureUntil))
 	a.took = time.Since(at)
 	a.looked.Store(time.Now().UnixNano())
 	return f

@@ -172,7 +172,7 @@ func TestTellsOnceWhatItSeesAndThenKeepsQuiet(t *testing.T) {
 		s.after(10 * time.Millisecond)
 		s.wrote(t, 1)
 		w := s.last()
-		if w.Role != v1alpha1.RoleOverlay || w.JudgedRole != w.Role || w.ChallengeID != "" || w.NodeUID != "uid-1" || w.BootID != "boot-1" || w.AgentVersion != "v1" || len(w.Findings) != 10 {
+		if w.Role != v1alpha1.RoleOverlay || w.JudgedRole != w.Role || w.ChallengeID != "" || w.NodeUID != "uid-1" || w.BootID != "boot-1" || w.AgentVersion != "v1" || len(w.Findings) != 11 {
 			t.Errorf("%+v", w)
 		}
 		s.after(10 * time.Minute)

@@ -21,23 +21,41 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cni-cutover/cni-cutover/agent"
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 func runCommand(o *options) *cobra.Command {
-	address := ":9791"
+	address, measuring := ":9791", string(agent.WhileAsked)
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Watch this node, answer the coordinator and serve metrics, until told to stop",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), o, address)
+			return run(cmd.Context(), o, address, agent.Measuring(measuring))
 		},
 	}
 	cmd.Flags().StringVar(&address, "metrics-address", address, "where to serve /metrics, /healthz and /readyz")
+	cmd.Flags().StringVar(&measuring, "tunnel-meter", measuring, "when the tunnel is measured at the NIC: WhileAsked, Always or Never; needs CAP_BPF and CAP_NET_ADMIN")
 	return cmd
 }
 
-func run(ctx context.Context, o *options, address string) error {
+// measure makes the meter and its check one switch, and says at once what it lacks and what that costs.
+func measure(when agent.Measuring, off map[v1alpha1.CheckName]bool, log *slog.Logger) (agent.Measuring, error) {
+	switch {
+	case when != agent.WhileAsked && when != agent.Always && when != agent.Never:
+		return "", fmt.Errorf("reading --tunnel-meter: %q is none of WhileAsked, Always and Never", when)
+	case when == agent.Never || off[v1alpha1.CheckTunnelMeter]:
+		off[v1alpha1.CheckTunnelMeter] = true
+		return agent.Never, nil
+	}
+	if err := tunnelmeter.Allowed(); err != nil {
+		log.Warn("the tunnel will not be measured, and MTU rests on devices and routes alone", "error", err)
+	}
+	return when, nil
+}
+
+func run(ctx context.Context, o *options, address string, measuring agent.Measuring) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetLogger(logr.FromSlogHandler(log.Handler())) // client-go's own words
 	node, err := o.nodeName()
@@ -46,6 +64,9 @@ func run(ctx context.Context, o *options, address string) error {
 	}
 	off, err := o.switchedOff()
 	if err != nil {
+		return err
+	}
+	if measuring, err = measure(measuring, off, log); err != nil {
 		return err
 	}
 	fallback, err := o.fallback()
@@ -60,7 +81,7 @@ func run(ctx context.Context, o *options, address string) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, Measuring: measuring, StartMeter: agent.StartMeter, Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {
