@@ -198,6 +198,7 @@ func TestRefuses(t *testing.T) {
 		"one port for two":                      {[]string{"ports.agent=9793"}, "has a port twice"},
 		"an unknown check":                      {[]string{"agent.disableChecks={Conflits}"}, "/agent/disableChecks/0"},
 		"a scheme in the API server's host":     {[]string{"kubernetes.serviceHost=https://example.org"}, "/kubernetes/serviceHost"},
+		"a meter that is half attached":         {[]string{"agent.tunnelMeter.attached=Sometimes"}, "/agent/tunnelMeter/attached"},
 		"net.d outside of what the agents see":  {[]string{"agent.cniConfDir=/var/lib/cni/net.d"}, "widen agent.hostDir"},
 		"net.d in a folder of a similar name":   {[]string{"agent.cniConfDir=/etcetera/net.d"}, "widen agent.hostDir"},
 		"no coordinator":                        {[]string{"coordinator.replicas=0"}, "/coordinator/replicas"},

@@ -30,6 +30,7 @@ func one[T runtime.Object](t *testing.T, manifests string) T {
 
 func to[T any](v T) *T { return &v }
 
+// TestTheAgentHasNoPrivileges but the capabilities of the tunnel meter, where there is one.
 func TestTheAgentHasNoPrivileges(t *testing.T) {
 	for name, args := range profiles() {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +42,7 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 				RunAsUser: to[int64](0), RunAsGroup: to[int64](0),
 				AllowPrivilegeEscalation: to(false),
 				ReadOnlyRootFilesystem:   to(true),
-				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: meterCapabilities(name)},
 				SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
 			}
 			if diff := cmp.Diff(want, pod.Containers[0].SecurityContext); diff != "" {
@@ -66,6 +67,17 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// meterCapabilities are what the tunnel meter needs in a profile, and nothing else: see bpf/tunnelmeter.
+func meterCapabilities(profile string) []corev1.Capability {
+	switch profile {
+	case "no tunnel meter", "every check off":
+		return nil
+	case "everything":
+		return []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON"}
+	}
+	return []corev1.Capability{"BPF", "NET_ADMIN"}
 }
 
 func TestTheAgentRunsEverywhere(t *testing.T) {
