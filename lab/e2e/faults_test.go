@@ -113,7 +113,7 @@ func (s *scene) recovers(t *testing.T, host lab.Host, role v1alpha1.Role) {
 	})
 }
 
-// well is what a node without any fault answers.
+// well is what a node without any fault answers. What the tunnel meter has seen by then is chance: TestTheTunnelIsMeasured has it.
 func well(role v1alpha1.Role) map[v1alpha1.CheckName]said {
 	out := map[v1alpha1.CheckName]said{}
 	for _, c := range check.Names() {
@@ -130,6 +130,10 @@ func differs(want map[v1alpha1.CheckName]said, answer v1alpha1.NodeCutoverStatus
 	want = maps.Clone(want)
 	var wrong []string
 	for _, f := range answer.Findings {
+		if f.Check == v1alpha1.CheckTunnelMeter && f.Reason == v1alpha1.NothingMeasured {
+			delete(want, f.Check)
+			continue
+		}
 		if x := want[f.Check]; f.Verdict != x.verdict || f.Reason != x.reason || f.Message == "" {
 			wrong = append(wrong, fmt.Sprintf("%s = %s %s (%s), want %s %s", f.Check, f.Verdict, f.Reason, f.Message, x.verdict, x.reason))
 		}
