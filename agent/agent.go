@@ -8,11 +8,13 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
+	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
@@ -61,6 +63,8 @@ type Config struct {
 	// Measuring is when the tunnel meter is attached; empty is Never. StartMeter attaches it.
 	Measuring  Measuring
 	StartMeter func(tunnelmeter.Options) (Meter, error)
+	// Probe asks the agent at an address how large a packet may be on the way there and back, up to so many bytes; nil, nobody is asked.
+	Probe func(ctx context.Context, to netip.Addr, most int) (probe.Path, error)
 
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -83,6 +87,7 @@ type Agent struct {
 	answered string        // id of the last challenge that was answered
 	said     string        // meaning of that answer
 	peers    facts.Peers   // the peers that it was judged by
+	paths    facts.Paths   // and the paths to them
 	refused  string        // id of the last challenge that was not for this node
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
@@ -222,17 +227,19 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	f := a.look(a.around.Pods)
 	f.Peers = a.around.Peers
 	a.askSuspects(ctx, &f)
+	if f.Paths = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
+		f.Meter = a.tunnel.look(&f, true) // which has seen the packets of that
+	}
 	status := Report(&f, c.Role, a.Version, a.Off)
 	status.ChallengeID = c.ID
 	a.Metrics.observe(&f, status, time.Since(began))
 	if !time.Now().Before(c.ExpiresAt.Time) {
 		return errMoved
 	}
-	peers := f.Peers
 	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.peers = c.ID, meaning(status), peers
+	a.answered, a.said, a.peers, a.paths = c.ID, meaning(status), f.Peers, f.Paths
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
@@ -271,16 +278,16 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 	return nil
 }
 
-// unasked is what this host says by itself. What its peers sent is left out as they themselves are: one node whose packets come in
-// pieces must not make all others write.
+// unasked is what this host says by itself. What its peers sent and the paths to them are left out as they themselves are: one node
+// whose packets come in pieces must not make all others write.
 func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
-	f.Peers, f.Meter = facts.Peers{}, facts.Meter{}
+	f.Peers, f.Meter, f.Paths = facts.Peers{}, facts.Meter{}, facts.Paths{}
 	return Report(&f, "", a.Version, a.Off)
 }
 
 // void says whether the answer to an open challenge would be another one now.
 func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
-	f.Peers = a.peers
+	f.Peers, f.Paths = a.peers, a.paths
 	status := Report(&f, open.Role, a.Version, a.Off)
 	return meaning(status) != a.said
 }

@@ -4,6 +4,8 @@
 package check
 
 import (
+	"slices"
+
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -15,6 +17,16 @@ type Sizes struct {
 	RouteMin int // smallest and largest that a tunnel route sets
 	RouteMax int
 	Overhead int // what the encapsulation adds here
+}
+
+// LargestPackets is how large packets of the tunnel are at most, outside and inside, in bytes; 0 where it is not known.
+func LargestPackets(f *facts.Facts) (outer, inner int) {
+	z := SizesOf(f)
+	if z.Underlay == 0 || z.RouteMax == 0 {
+		return 0, 0
+	}
+	outer = min(z.RouteMax+z.Overhead, z.Underlay)
+	return outer, outer - z.Overhead
 }
 
 // SizesOf reads the MTU figures out of the facts.
@@ -39,13 +51,15 @@ func (s *scene) sizes() Sizes {
 // ruins a busy node.
 func mtu(s *scene) v1alpha1.Finding {
 	out := s.configuredMTU()
-	wrong, rests, evidence := s.measured()
-	evidence = append(out.Evidence, evidence...)
+	cut, rests, evidence := s.measured()
+	narrow, also, more := s.paths()
+	wrong := worst(narrow, cut)
+	evidence = slices.Concat(out.Evidence, evidence, more)
 	switch {
 	case wrong != nil && (out.Verdict != v1alpha1.VerdictFail && wrong.Verdict == v1alpha1.VerdictFail || out.Verdict == v1alpha1.VerdictPass || out.Verdict == v1alpha1.VerdictWarn):
 		out = *wrong
 	case wrong == nil:
-		out.Message = v1alpha1.Message(out.Message + "; " + rests)
+		out.Message = v1alpha1.Message(out.Message + "; " + rests + "; " + also)
 	}
 	return with(out, evidence...)
 }

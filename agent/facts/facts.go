@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
@@ -52,6 +53,7 @@ type Facts struct {
 	IPCache   IPCache
 	Liveness  Liveness
 	Meter     Meter
+	Paths     Paths
 	Boot      Boot
 	Kernel    Kernel
 
@@ -187,6 +189,22 @@ type Meter struct {
 	Window time.Duration
 }
 
+// Paths are how large a packet may be between this node and some of its peers. They are measured only when somebody asked.
+type Paths struct {
+	Look
+	// Most is the largest packet that was asked about, in bytes: what the tunnel sends at most.
+	Most int
+	List []Path
+}
+
+// Path is the way to one peer and back, as both agents found out. Whoever does not answer is Silent.
+type Path struct {
+	Peer    string
+	Address netip.Addr
+	Under   probe.Path // from NIC to NIC
+	Over    probe.Path // through the tunnel, whose overhead is off the sizes; the zero Path where Under was not whole
+}
+
 // Boot is the kernel's boot id.
 type Boot struct {
 	Look
@@ -243,6 +261,7 @@ type CiliumNode struct {
 	CiliumIPs   []netip.Addr // the address of cilium_host
 	HealthIP    netip.Addr   // the address of lxc_health; the zero Addr without one
 	PodCIDRs    []netip.Prefix
+	Zone        string // "" where it is not known
 }
 
 // PeerNode is a peer's Node object; it is looked at only for peers that something is wrong with.

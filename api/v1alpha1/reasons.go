@@ -130,6 +130,10 @@ const (
 	TooBigReported Reason = "TooBigReported"
 	// OverheadUnexpected: the tunnel adds more to a packet than its encapsulation does.
 	OverheadUnexpected Reason = "OverheadUnexpected"
+	// PathTooNarrow: a path to a peer, or back from it, does not carry packets as large as the tunnel sends.
+	PathTooNarrow Reason = "PathTooNarrow"
+	// OverlayTooNarrow: the tunnel to a peer, or back from it, does not carry packets as large as pods send.
+	OverlayTooNarrow Reason = "OverlayTooNarrow"
 )
 
 // Reasons of the check TunnelMeter.

@@ -27,16 +27,19 @@ import (
 
 func runCommand(o *options) *cobra.Command {
 	address, measuring := ":9791", string(agent.WhileAsked)
+	var probes probes
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Watch this node, answer the coordinator and serve metrics, until told to stop",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), o, address, agent.Measuring(measuring))
+			return run(cmd.Context(), o, address, agent.Measuring(measuring), &probes)
 		},
 	}
 	cmd.Flags().StringVar(&address, "metrics-address", address, "where to serve /metrics, /healthz and /readyz")
 	cmd.Flags().StringVar(&measuring, "tunnel-meter", measuring, "when the tunnel is measured at the NIC: WhileAsked, Always or Never; needs CAP_BPF and CAP_NET_ADMIN")
+	cmd.Flags().IntVar(&probes.port, "probe-port", 9794, "UDP port on which agents ask each other how large a packet may be between them")
+	cmd.Flags().StringVar(&probes.dir, "probe-keys", "", "folder with the keys by which agents of one cluster know each other; without it nobody is asked and nobody answered")
 	return cmd
 }
 
@@ -55,7 +58,7 @@ func measure(when agent.Measuring, off map[v1alpha1.CheckName]bool, log *slog.Lo
 	return when, nil
 }
 
-func run(ctx context.Context, o *options, address string, measuring agent.Measuring) error {
+func run(ctx context.Context, o *options, address string, measuring agent.Measuring, probes *probes) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetLogger(logr.FromSlogHandler(log.Handler())) // client-go's own words
 	node, err := o.nodeName()
@@ -77,11 +80,12 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	if err != nil {
 		return err
 	}
+	probes.log = log
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, Measuring: measuring, StartMeter: agent.StartMeter, Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {
@@ -104,6 +108,7 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	group.Go(func() error { api.Watch(ctx); return nil })
 	group.Go(func() error { agent.Notice(ctx, o.confDir(), a.Changed, log); return nil })
 	group.Go(func() error { a.Run(ctx, api); return nil })
+	group.Go(func() error { probes.answer(ctx); return nil })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving metrics: %w", err)
