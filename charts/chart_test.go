@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -154,7 +155,8 @@ func TestLintIsClean(t *testing.T) {
 func TestRendersAsBefore(t *testing.T) {
 	for name, args := range map[string][]string{"default": nil, "everything": {"--values", everything}} {
 		t.Run(name, func(t *testing.T) {
-			golden(t, "testdata/"+name+".yaml", mustRender(t, args...))
+			key := regexp.MustCompile(`(?m)^  current: [A-Za-z0-9+/=]{64}$`) // 48 random bytes of letters and digits
+			golden(t, "testdata/"+name+".yaml", key.ReplaceAllString(mustRender(t, args...), "  current: RANDOM"))
 		})
 	}
 }

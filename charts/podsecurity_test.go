@@ -34,18 +34,19 @@ var deviations = map[string]map[string]string{
 // profiles are the ways in which people install the chart.
 func profiles() map[string][]string {
 	return map[string][]string{
-		"defaults":                   nil,
-		"everything":                 {"--values", everything},
-		"the host's root":            {"--set", "agent.hostDir=/"},
-		"net.d elsewhere":            {"--set", "agent.hostDir=/var/lib,agent.cniConfDir=/var/lib/cni/net.d"},
-		"a bpffs elsewhere":          {"--set", "agent.bpffs=/run/cilium/bpffs"},
-		"a dry run":                  {"--set", "coordinator.dryRun=true"},
-		"one coordinator":            {"--set", "coordinator.replicas=1"},
-		"no tunnel meter":            {"--set", "agent.tunnelMeter.attached=Never,agent.tunnelMeter.perfmon=true"},
-		"every check off":            {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Kernel}"},
-		"an API server by its name":  {"--set", "kubernetes.serviceHost=api.example.org"},
-		"other ports":                {"--set", "ports.agent=19791,ports.coordinatorMetrics=19792,ports.coordinatorHealth=19793"},
-		"no limits that matter much": {"--set", "agent.resources.limits.memory=1Gi,coordinator.resources.limits.memory=4Gi"},
+		"defaults":                    nil,
+		"everything":                  {"--values", everything},
+		"the host's root":             {"--set", "agent.hostDir=/"},
+		"net.d elsewhere":             {"--set", "agent.hostDir=/var/lib,agent.cniConfDir=/var/lib/cni/net.d"},
+		"a bpffs elsewhere":           {"--set", "agent.bpffs=/run/cilium/bpffs"},
+		"a dry run":                   {"--set", "coordinator.dryRun=true"},
+		"one coordinator":             {"--set", "coordinator.replicas=1"},
+		"no tunnel meter":             {"--set", "agent.tunnelMeter.attached=Never,agent.tunnelMeter.perfmon=true"},
+		"no questions between agents": {"--set", "agent.pathProbes.enabled=false"},
+		"every check off":             {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Kernel}"},
+		"an API server by its name":   {"--set", "kubernetes.serviceHost=api.example.org"},
+		"other ports":                 {"--set", "ports.agent=19791,ports.coordinatorMetrics=19792,ports.coordinatorHealth=19793"},
+		"no limits that matter much":  {"--set", "agent.resources.limits.memory=1Gi,coordinator.resources.limits.memory=4Gi"},
 	}
 }
 

@@ -23,6 +23,7 @@ type schema map[string]any
 var kinds = map[string]schema{
 	"repository":         {"type": "string", "pattern": "^[a-z0-9][a-zA-Z0-9./:_-]*$"},
 	"dnsName":            {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253},
+	"optionalName":       {"type": "string", "pattern": "^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", "maxLength": 253},
 	"path":               {"type": "string", "pattern": "^/"},
 	"host":               {"type": "string", "pattern": "^[0-9A-Za-z.:-]*$"},
 	"port":               {"type": "integer", "minimum": 1, "maximum": 65535},
