@@ -87,7 +87,7 @@ type Agent struct {
 	answered string        // id of the last challenge that was answered
 	said     string        // meaning of that answer
 	peers    facts.Peers   // the peers that it was judged by
-	paths    facts.Paths   // and the paths to them
+	probes   facts.Probes  // and the paths to them
 	refused  string        // id of the last challenge that was not for this node
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
@@ -227,7 +227,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	f := a.look(a.around.Pods)
 	f.Peers = a.around.Peers
 	a.askSuspects(ctx, &f)
-	if f.Paths = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
+	if f.Probes = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
 		f.Meter = a.tunnel.look(&f, true) // which has seen the packets of that
 	}
 	status := Report(&f, c.Role, a.Version, a.Off)
@@ -239,7 +239,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.peers, a.paths = c.ID, meaning(status), f.Peers, f.Paths
+	a.answered, a.said, a.peers, a.probes = c.ID, meaning(status), f.Peers, f.Probes
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
@@ -281,13 +281,13 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 // unasked is what this host says by itself. What its peers sent and the paths to them are left out as they themselves are: one node
 // whose packets come in pieces must not make all others write.
 func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
-	f.Peers, f.Meter, f.Paths = facts.Peers{}, facts.Meter{}, facts.Paths{}
+	f.Peers, f.Meter, f.Probes = facts.Peers{}, facts.Meter{}, facts.Probes{}
 	return Report(&f, "", a.Version, a.Off)
 }
 
 // void says whether the answer to an open challenge would be another one now.
 func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
-	f.Peers, f.Paths = a.peers, a.paths
+	f.Peers, f.Probes = a.peers, a.probes
 	status := Report(&f, open.Role, a.Version, a.Off)
 	return meaning(status) != a.said
 }

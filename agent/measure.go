@@ -93,6 +93,9 @@ func (m *measurement) read(f *facts.Facts) (facts.Meter, error) {
 		return facts.Meter{}, errors.New("finding the NIC under the tunnel: " + why)
 	}
 	options := tunnelmeter.Options{Devices: []string{nic.Name}, Port: uint16(f.Settings.TunnelPort)}
+	if f.Settings.Sight != facts.Seen {
+		options.Port = m.options.Port // as it was, or the meter's own default
+	}
 	if m.meter != nil && (!slices.Equal(options.Devices, m.options.Devices) || options.Port != m.options.Port) {
 		m.close()
 	}

@@ -207,6 +207,18 @@ func TestWhatIsMendedIsForgottenSoon(t *testing.T) {
 	})
 }
 
+func TestTheFirstPacketMakesNobodyAnswerAnew(t *testing.T) {
+	onBench(t, WhileAsked, func(b *bench) {
+		b.ask("q1", "uid-1", 2*time.Minute)
+		b.after(time.Second)
+		before := len(b.writes)
+		b.says(t, v1alpha1.CheckTunnelMeter, v1alpha1.VerdictUnknown, v1alpha1.NothingMeasured)
+		b.sends(1000, 0)
+		b.after(time.Minute)
+		b.wrote(t, before)
+	})
+}
+
 // TestWhatPeersSendMakesNobodyWriteUnasked: one node with a wrong MTU sends to thousands.
 func TestWhatPeersSendMakesNobodyWriteUnasked(t *testing.T) {
 	onBench(t, Always, func(b *bench) {
@@ -249,6 +261,11 @@ func TestTheMeterFollowsTheNICAndThePort(t *testing.T) {
 		b.holds(t, 1)
 		if n := len(b.attached); n != 3 || b.attached[1].Devices[0] != "ens6" || b.attached[2].Port != 8473 {
 			t.Errorf("attached with %+v", b.attached)
+		}
+		b.set(func() { b.around.Settings.Look = facts.Look{Sight: facts.Failed, Detail: "the API server is away"} })
+		b.after(15 * time.Minute)
+		if n := len(b.attached); n != 3 {
+			t.Errorf("attached with %+v because the API server was away", b.attached)
 		}
 		b.set(func() { b.state = tunnelmeter.NoDevice })
 		b.after(time.Minute)

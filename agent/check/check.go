@@ -66,7 +66,8 @@ func Worst(findings []v1alpha1.Finding) v1alpha1.Verdict {
 	rank := map[v1alpha1.Verdict]int{v1alpha1.VerdictPass: 1, v1alpha1.VerdictWarn: 2, v1alpha1.VerdictUnknown: 3, v1alpha1.VerdictFail: 4}
 	worst, found := v1alpha1.VerdictUnknown, 0
 	for _, f := range findings {
-		if r := rank[f.Verdict]; r > found {
+		// That peers have not spoken yet is no doubt about the node.
+		if r := rank[f.Verdict]; r > found && f.Reason != v1alpha1.NothingMeasured {
 			worst, found = f.Verdict, r
 		}
 	}

@@ -151,6 +151,15 @@ func TestTheMTUSaysWhatItRestsOn(t *testing.T) {
 	}
 }
 
+// TestANodeWhosePeersAreSilentIsNotInDoubt: the finding says Unknown, and the verdict that people see is that of the others.
+func TestANodeWhosePeersAreSilentIsNotInDoubt(t *testing.T) {
+	f := overlayNode()
+	measures()(f)
+	if w := Worst(Judge(f, v1alpha1.RoleOverlay, nil)); w != v1alpha1.VerdictPass {
+		t.Errorf("the worst is %s", w)
+	}
+}
+
 func TestTunnelMeter(t *testing.T) {
 	stranger := sight{peer: ip("192.0.2.1"), in: packets(50, 100), stranger: true}
 	tell(t, v1alpha1.CheckTunnelMeter, v1alpha1.RoleOverlay, overlayNode, map[string]tale{

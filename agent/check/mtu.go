@@ -52,7 +52,7 @@ func (s *scene) sizes() Sizes {
 func mtu(s *scene) v1alpha1.Finding {
 	out := s.configuredMTU()
 	cut, rests, evidence := s.measured()
-	narrow, also, more := s.paths()
+	narrow, also, more := s.probes()
 	wrong := worst(narrow, cut)
 	evidence = slices.Concat(out.Evidence, evidence, more)
 	switch {

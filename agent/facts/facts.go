@@ -53,7 +53,7 @@ type Facts struct {
 	IPCache   IPCache
 	Liveness  Liveness
 	Meter     Meter
-	Paths     Paths
+	Probes    Probes
 	Boot      Boot
 	Kernel    Kernel
 
@@ -175,7 +175,7 @@ type Liveness struct {
 }
 
 // Meter is what our tunnel meter has counted at the underlay's NIC. NotLooked means that it is not attached, because nobody asks
-// or because it is switched off; the Detail says which.
+// or because it is switched off.
 type Meter struct {
 	Look
 	// NotAllowed: it Failed because this process lacks a capability.
@@ -189,16 +189,16 @@ type Meter struct {
 	Window time.Duration
 }
 
-// Paths are how large a packet may be between this node and some of its peers. They are measured only when somebody asked.
-type Paths struct {
+// Probes are how large a packet may be between this node and some of its peers. They are measured only when somebody asked.
+type Probes struct {
 	Look
 	// Most is the largest packet that was asked about, in bytes: what the tunnel sends at most.
 	Most int
-	List []Path
+	List []Probe
 }
 
-// Path is the way to one peer and back, as both agents found out. Whoever does not answer is Silent.
-type Path struct {
+// Probe is the way to one peer and back, as both agents found out. Whoever does not answer is Silent.
+type Probe struct {
 	Peer    string
 	Address netip.Addr
 	Under   probe.Path // from NIC to NIC

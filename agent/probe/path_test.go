@@ -133,13 +133,8 @@ func (n network) measure(keys Keys, silent bool) (p Path) {
 				return
 			}
 		}
-		for range 5 { // a machine that is busy makes answers late; then a path is unclear, and asked for again
-			if p, err = Measure(context.Background(), there, keys, 9001); err != nil {
-				n.here.tb.Error(err)
-			}
-			if p.There.How != Unclear && (silent || p.Back.How != Unclear) {
-				return
-			}
+		if p, err = Measure(context.Background(), there, keys, 9001); err != nil {
+			n.here.tb.Error(err)
 		}
 	})
 	return p
@@ -213,9 +208,13 @@ func TestMeasure(t *testing.T) {
 			if c.theirs != nil {
 				n.respond(c.theirs)
 			}
-			if got := n.measure(mine, c.want.There.How == Silent); got != c.want {
-				t.Errorf("%+v, want %+v", got, c.want)
+			var got Path
+			for range 5 { // on a machine that is busy, what is late for one try looks lost
+				if got = n.measure(mine, c.want.There.How == Silent); got == c.want {
+					return
+				}
 			}
+			t.Errorf("%+v, want %+v", got, c.want)
 		})
 	}
 }
@@ -224,9 +223,13 @@ func TestMeasure(t *testing.T) {
 func TestKeysCanBeChangedOneAgentAtATime(t *testing.T) {
 	n := newNetwork(t, 9001, 9001)
 	n.respond(Keys{keyB, keyA})
-	if got := n.measure(Keys{keyA, keyB}, false); got.There.How != Whole || got.Back.How != Whole {
-		t.Errorf("%+v", got)
+	var got Path
+	for range 5 {
+		if got = n.measure(Keys{keyA, keyB}, false); got.There.How == Whole && got.Back.How == Whole {
+			return
+		}
 	}
+	t.Errorf("%+v", got)
 }
 
 func TestMeasuringEndsWithItsContext(t *testing.T) {

@@ -67,7 +67,7 @@ func search(least, most int, ask asker) Found {
 		break // not so, or it is the way back that is narrow
 	}
 	if h.most() == 0 {
-		h = ask([]int{least}, true)
+		h = ask([]int{least}, false)
 	}
 	switch {
 	case h.answered[most]:

@@ -56,7 +56,7 @@ func TestTheTunnelIsMeasured(t *testing.T) {
 	s.must(t, err)
 	hear(fits)
 	s.must(t, send(node, health[peers[0].Name], fits))
-	s.measures(t, node, said{v1alpha1.CheckTunnelMeter, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "from 2 peers")
+	s.measures(t, node, said{v1alpha1.CheckTunnelMeter, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "the meter at eth0 has seen ")
 	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "none cut, 50.000 bytes added to each, the largest 9001")
 	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "of 3 peers asked 3 proved that 9001 bytes pass both ways")
 

@@ -11,18 +11,18 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// paths is what the probes add to the judgement of the MTU: a finding if a path is too narrow, and a sentence about how many are
+// probes is what the probes add to the judgement of the MTU: a finding if a path is too narrow, and a sentence about how many are
 // proved. A peer that does not answer, or unclearly, says nothing about this node.
-func (s *scene) paths() (*v1alpha1.Finding, string, []v1alpha1.Evidence) {
-	p := s.f.Paths
+func (s *scene) probes() (*v1alpha1.Finding, string, []v1alpha1.Evidence) {
+	p := s.f.Probes
 	switch {
 	case p.Sight == facts.NotLooked:
 		return nil, "no path was asked for", nil
 	case p.Sight != facts.Seen:
 		return nil, "no path is proved: " + p.Detail, nil
 	}
-	under := s.sortPaths(p.Most, v1alpha1.PathTooNarrow, "the tunnel's packets", func(x facts.Path) probe.Path { return x.Under })
-	over := s.sortPaths(p.Most-s.overhead(), v1alpha1.OverlayTooNarrow, "packets inside the tunnel", func(x facts.Path) probe.Path { return x.Over })
+	under := s.sortPaths(p.Most, v1alpha1.PathTooNarrow, "the tunnel's packets", func(x facts.Probe) probe.Path { return x.Under })
+	over := s.sortPaths(p.Most-s.overhead(), v1alpha1.OverlayTooNarrow, "packets inside the tunnel", func(x facts.Probe) probe.Path { return x.Over })
 	evidence := []v1alpha1.Evidence{number("paths_asked", len(p.List), "peers"), number("paths_proved", under.whole, "peers"), number("tunnels_proved", over.whole, "peers")}
 	sentence := fmt.Sprintf("of %d peers asked %d proved that %d bytes pass both ways, and %d that %d do in the tunnel",
 		len(p.List), under.whole, p.Most, over.whole, p.Most-s.overhead())
@@ -36,17 +36,17 @@ type sortedPaths struct {
 	example       string // of one that is narrow
 }
 
-func (s *scene) sortPaths(most int, reason v1alpha1.Reason, what string, of func(facts.Path) probe.Path) sortedPaths {
+func (s *scene) sortPaths(most int, reason v1alpha1.Reason, what string, of func(facts.Probe) probe.Path) sortedPaths {
 	out := sortedPaths{reason: reason}
-	for _, x := range s.f.Paths.List {
+	for _, x := range s.f.Probes.List {
 		p := of(x)
 		switch {
 		case known(p.There) && p.There.Size < most:
 			out.narrow++
-			out.example = fmt.Sprintf("on the way to %s (%s) %s", x.Peer, x.Address, mode(p.There, most, what))
+			out.example = fmt.Sprintf("on the way to %s (%s) %s", x.Peer, x.Address, narrowness(p.There, most, what))
 		case known(p.Back) && p.Back.Size < most:
 			out.narrow++
-			out.example = fmt.Sprintf("on the way back from %s (%s) %s", x.Peer, x.Address, mode(p.Back, most, what))
+			out.example = fmt.Sprintf("on the way back from %s (%s) %s", x.Peer, x.Address, narrowness(p.Back, most, what))
 		case known(p.There) && known(p.Back):
 			out.whole++
 		}
@@ -58,8 +58,8 @@ func known(f probe.Found) bool {
 	return f.How == probe.Whole || f.How == probe.Told || f.How == probe.Tried
 }
 
-// mode names what is wrong with a path.
-func mode(f probe.Found, most int, what string) string {
+// narrowness names what is wrong with a path.
+func narrowness(f probe.Found, most int, what string) string {
 	if f.How == probe.Told {
 		return fmt.Sprintf("a hop takes %d bytes and says so, where %d are needed: %s are cut there in silence", f.Size, most, what)
 	}

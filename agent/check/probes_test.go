@@ -15,33 +15,33 @@ import (
 )
 
 var (
-	wholePath = facts.Path{
+	wholePath = facts.Probe{
 		Under: probe.Path{There: probe.Found{Size: 9001, How: probe.Whole}, Back: probe.Found{Size: 9001, How: probe.Whole}},
 		Over:  probe.Path{There: probe.Found{Size: 8951, How: probe.Whole}, Back: probe.Found{Size: 8951, How: probe.Whole}},
 	}
-	silentPath = facts.Path{Under: probe.Path{There: probe.Found{How: probe.Silent}, Back: probe.Found{How: probe.Unclear}}}
+	silentPath = facts.Probe{Under: probe.Path{There: probe.Found{How: probe.Silent}, Back: probe.Found{How: probe.Unclear}}}
 	// lonePath is one whose tunnel nobody answers through, as from a host that aws-node masquerades.
-	lonePath = facts.Path{Under: wholePath.Under, Over: silentPath.Under}
+	lonePath = facts.Probe{Under: wholePath.Under, Over: silentPath.Under}
 )
 
 // narrowPath is one that takes so much on the way there, and back.
-func narrowPath(there, back int, how probe.How) facts.Path {
+func narrowPath(there, back int, how probe.How) facts.Probe {
 	found := func(size int) probe.Found {
 		if size == 9001 {
 			return probe.Found{Size: size, How: probe.Whole}
 		}
 		return probe.Found{Size: size, How: how}
 	}
-	return facts.Path{Under: probe.Path{There: found(there), Back: found(back)}}
+	return facts.Probe{Under: probe.Path{There: found(there), Back: found(back)}}
 }
 
 // asked puts paths into the facts.
-func asked(all ...facts.Path) func(*facts.Facts) {
+func asked(all ...facts.Probe) func(*facts.Facts) {
 	return func(f *facts.Facts) {
-		f.Paths = facts.Paths{Look: seen, Most: 9001}
+		f.Probes = facts.Probes{Look: seen, Most: 9001}
 		for i, p := range all {
 			p.Peer, p.Address = fmt.Sprint("n", i+2), netip.AddrFrom4([4]byte{10, 0, byte(i + 2), 10})
-			f.Paths.List = append(f.Paths.List, p)
+			f.Probes.List = append(f.Probes.List, p)
 		}
 	}
 }
@@ -51,13 +51,13 @@ func TestPathsArePartOfTheMTU(t *testing.T) {
 	hole := narrowPath(1400, 1400, probe.Tried)
 	overlay := wholePath
 	overlay.Over.There = probe.Found{Size: 1350, How: probe.Tried}
-	unclear := facts.Path{Under: probe.Path{There: probe.Found{Size: 9001, How: probe.Whole}, Back: probe.Found{How: probe.Unclear}}}
+	unclear := facts.Probe{Under: probe.Path{There: probe.Found{Size: 9001, How: probe.Whole}, Back: probe.Found{How: probe.Unclear}}}
 	tell(t, v1alpha1.CheckMTU, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
 		"every path is whole":                             {asked(wholePath, wholePath, wholePath), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"nobody answers":                                  {asked(silentPath, silentPath), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"nobody is there":                                 {asked(), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"an answer that is unclear":                       {asked(unclear, unclear), v1alpha1.VerdictPass, v1alpha1.AsWanted},
-		"probing failed":                                  {func(f *facts.Facts) { f.Paths = facts.Paths{Look: broken} }, v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"probing failed":                                  {func(f *facts.Facts) { f.Probes = facts.Probes{Look: broken} }, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"nobody answers through the tunnel":               {asked(lonePath, lonePath), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"a low hop on every path":                         {asked(there, there), v1alpha1.VerdictFail, v1alpha1.PathTooNarrow},
 		"a black hole on the only path":                   {asked(hole, silentPath, silentPath), v1alpha1.VerdictFail, v1alpha1.PathTooNarrow},

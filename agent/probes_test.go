@@ -38,7 +38,6 @@ func onPaths(t *testing.T, peers int, play func(*asking)) {
 				}})
 			}
 			b.agent.Probe = func(_ context.Context, to netip.Addr, most int) (probe.Path, error) {
-				time.Sleep(time.Millisecond) // a round trip
 				b.lock.Lock()
 				defer b.lock.Unlock()
 				x.asked[to.String()] = most

@@ -26,16 +26,16 @@ const (
 )
 
 // measurePaths asks some of the peers how large a packet may be on the way to them and back.
-func (a *Agent) measurePaths(ctx context.Context, f *facts.Facts) facts.Paths {
+func (a *Agent) measurePaths(ctx context.Context, f *facts.Facts) facts.Probes {
 	if a.Probe == nil {
-		return facts.Paths{}
+		return facts.Probes{}
 	}
 	under, over := check.LargestPackets(f)
 	if under == 0 {
-		return facts.Paths{Look: facts.Look{Sight: facts.Failed, Detail: "how large a packet the tunnel sends is not known"}}
+		return facts.Probes{Look: facts.Look{Sight: facts.Failed, Detail: "how large a packet the tunnel sends is not known"}}
 	}
 	asked := choosePeers(f)
-	out := facts.Paths{Look: facts.Look{Sight: facts.Seen}, Most: under, List: make([]facts.Path, len(asked))}
+	out := facts.Probes{Look: facts.Look{Sight: facts.Seen}, Most: under, List: make([]facts.Probe, len(asked))}
 	ctx, cancel := context.WithTimeout(ctx, probing)
 	defer cancel()
 	var (
@@ -58,8 +58,8 @@ func (a *Agent) measurePaths(ctx context.Context, f *facts.Facts) facts.Paths {
 }
 
 // measurePath asks through the tunnel only where the path below it is whole: elsewhere its packets would be cut on the way, and prove nothing.
-func (a *Agent) measurePath(ctx context.Context, p facts.Peer, under, over int) (facts.Path, error) {
-	out := facts.Path{Peer: p.Name, Address: ipv4(p.InternalIPs)}
+func (a *Agent) measurePath(ctx context.Context, p facts.Peer, under, over int) (facts.Probe, error) {
+	out := facts.Probe{Peer: p.Name, Address: ipv4(p.InternalIPs)}
 	var err error
 	if out.Under, err = a.Probe(ctx, out.Address, under); err != nil {
 		return out, err
