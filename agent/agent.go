@@ -8,12 +8,15 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
+	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // Times of the loop.
@@ -59,7 +62,13 @@ type Config struct {
 	// Fallback is used where there is no Cutover.
 	Fallback facts.Settings
 	// Look looks at the host.
-	Look    func() facts.Facts
+	Look func() facts.Facts
+	// Measuring is when the tunnel meter is attached; empty is Never. StartMeter attaches it.
+	Measuring  Measuring
+	StartMeter func(tunnelmeter.Options) (Meter, error)
+	// Probe asks the agent at an address how large a packet may be on the way there and back, up to so many bytes; nil, nobody is asked.
+	Probe func(ctx context.Context, to netip.Addr, most int) (probe.Path, error)
+
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -81,16 +90,23 @@ type Agent struct {
 	answered string        // id of the last challenge that was answered
 	said     string        // meaning of that answer
 	peers    facts.Peers   // the peers that it was judged by
+	probes   facts.Probes  // and the paths to them
 	refused  string        // id of the last challenge that was not for this node
 	told     string        // meaning of this host's own evidence when it was last written
 	toldTo   string        // UID of the object that it was written to
 	retry    time.Duration
 	counters [2]facts.Counters // of two looks at least watch apart, the older first
+
+	tunnel       measurement
+	measureUntil time.Time // while the mode is WhileAsked
 }
 
 // New makes an agent; Follow gives it the API.
 func New(c Config) *Agent {
-	return &Agent{Config: c, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+	return &Agent{
+		Config: c, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		tunnel: measurement{start: c.StartMeter, log: c.Log, count: c.Metrics.measured},
+	}
 }
 
 // Changed says that something on the host or one of its pods may have changed. It never blocks.
@@ -114,9 +130,10 @@ func (a *Agent) Looked() time.Time {
 	return time.Time{}
 }
 
-// Run looks, answers and tells until ctx ends.
+// Run looks, answers and tells until ctx ends; then it lets go of the tunnel meter.
 func (a *Agent) Run(ctx context.Context, api cluster) {
 	a.api = api
+	defer a.tunnel.close()
 	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -210,21 +227,23 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 		a.refused = c.ID
 		return a.tell(ctx, n, nil)
 	}
+	a.measureUntil = c.ExpiresAt.Add(linger)
 	f := a.look(a.around.Pods)
 	f.Peers = a.around.Peers
 	a.askSuspects(ctx, &f)
+	if f.Probes = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
+		f.Meter = a.tunnel.look(&f, true) // which has seen the packets of that
+	}
 	status := Report(&f, c.Role, a.Version, a.Off)
 	status.ChallengeID = c.ID
 	a.Metrics.observe(&f, status, time.Since(began))
 	if !time.Now().Before(c.ExpiresAt.Time) {
 		return errMoved
 	}
-	peers := f.Peers
-	f.Peers = facts.Peers{}
-	if err := a.publish(ctx, n, status, Report(&f, "", a.Version, a.Off)); err != nil {
+	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.peers = c.ID, meaning(status), peers
+	a.answered, a.said, a.peers, a.probes = c.ID, meaning(status), f.Peers, f.Probes
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
@@ -241,7 +260,7 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 		pods = a.around.Pods // newer, and there before the watch has begun
 	}
 	f := a.look(pods)
-	status := Report(&f, "", a.Version, a.Off)
+	status := a.unasked(f)
 	a.Metrics.observe(&f, status, time.Since(began))
 	switch {
 	case n == nil:
@@ -263,9 +282,16 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 	return nil
 }
 
+// unasked is what this host says by itself. What its peers sent and the paths to them are left out as they themselves are: one node
+// whose packets come in pieces must not make all others write.
+func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
+	f.Peers, f.Meter, f.Probes = facts.Peers{}, facts.Meter{}, facts.Probes{}
+	return Report(&f, "", a.Version, a.Off)
+}
+
 // void says whether the answer to an open challenge would be another one now.
 func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
-	f.Peers = a.peers
+	f.Peers, f.Probes = a.peers, a.probes
 	status := Report(&f, open.Role, a.Version, a.Off)
 	return meaning(status) != a.said
 }
@@ -303,6 +329,7 @@ func (a *Agent) look(pods facts.Pods) facts.Facts {
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods = a.around.Settings, a.around.Node, a.around.Own, pods
 	f.Earlier = a.earlier(f.Counters)
+	f.Meter = a.tunnel.look(&f, a.Measuring == Always || a.Measuring == WhileAsked && at.Before(a.measureUntil))
 	a.took = time.Since(at)
 	a.looked.Store(time.Now().UnixNano())
 	return f

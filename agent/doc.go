@@ -5,5 +5,6 @@
 // this node's NodeCutover). It answers a challenge at once, and speaks unasked only when what it sees of its own host has
 // changed its meaning: 5,000 agents watch a cluster and must not all write because one node joins.
 //
-// It changes nothing on the host, and nothing in the cluster but the status of the one object that bears its node's name.
+// It changes nothing on the host but for the tunnel meter, which it attaches to the NIC while the coordinator asks (measure.go), and
+// nothing in the cluster but the status of the one object that bears its node's name.
 package agent

@@ -12,6 +12,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // Metrics are what the agent tells Prometheus. What is not known is not there, rather than 0.
@@ -27,6 +28,14 @@ type Metrics struct {
 	writes       prometheus.Counter
 	failedWrites prometheus.Counter
 	answers      prometheus.Counter
+	tunnel       tunnelMetrics
+}
+
+// tunnelMetrics are what the tunnel meter counts, of all peers together: a series for each would be 5,000 on each of 5,000 nodes.
+type tunnelMetrics struct {
+	attached                                   prometheus.Gauge
+	packets, outer, inner, cut, pieces, tooBig *prometheus.CounterVec
+	largest                                    *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics of one agent.
@@ -38,6 +47,9 @@ func NewMetrics(r prometheus.Registerer, version string) *Metrics {
 	}
 	counter := func(name, help string) prometheus.Counter {
 		return with.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help})
+	}
+	counters := func(name, help string) *prometheus.CounterVec {
+		return with.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help}, []string{"direction"})
 	}
 	gauges("build_info", "Version of the agent; always 1.", "version").WithLabelValues(version).Set(1)
 	return &Metrics{
@@ -57,6 +69,33 @@ func NewMetrics(r prometheus.Registerer, version string) *Metrics {
 		writes:       counter("reports_written_total", "Reports written to the API server, answers included."),
 		failedWrites: counter("report_failures_total", "Reports that could not be made or written."),
 		answers:      counter("challenges_answered_total", "Challenges of the coordinator that were answered."),
+		tunnel: tunnelMetrics{
+			attached: with.NewGauge(prometheus.GaugeOpts{Namespace: ns, Name: "tunnel_meter_attached", Help: "1 while the tunnel meter is attached; only then the other metrics of the tunnel move."}),
+			packets:  counters("tunnel_packets_total", "Packets of the tunnel at the NIC while the meter was attached."),
+			outer:    counters("tunnel_outer_bytes_total", "Bytes of the tunnel's packets from the outer IP header on."),
+			inner:    counters("tunnel_inner_bytes_total", "Bytes of the packets inside the tunnel from the inner IP header on."),
+			cut:      counters("tunnel_fragmented_packets_total", "Packets of the tunnel that were sent, or came, in pieces."),
+			pieces:   counters("tunnel_later_fragments_total", "Pieces of the tunnel's packets after the first."),
+			tooBig:   counters("tunnel_too_big_messages_total", "Messages of routers about packets of the tunnel that were too big for them."),
+			largest:  gauges("tunnel_largest_packet_bytes", "Largest packet of the tunnel since the meter was attached.", "direction"),
+		},
+	}
+}
+
+// measured adds what the tunnel meter has counted since the last look.
+func (m *Metrics) measured(r tunnelmeter.Reading) {
+	var sums [2]tunnelmeter.Counters
+	for flow, c := range r.Flows {
+		sums[flow.Direction] = sums[flow.Direction].Plus(c)
+	}
+	for d, c := range sums {
+		direction := tunnelmeter.Direction(d).String()
+		for counter, n := range map[*prometheus.CounterVec]uint64{
+			m.tunnel.packets: c.Packets, m.tunnel.outer: c.OuterBytes, m.tunnel.inner: c.InnerBytes,
+			m.tunnel.cut: c.FirstFragments, m.tunnel.pieces: c.LaterFragments, m.tunnel.tooBig: c.TooBig,
+		} {
+			counter.WithLabelValues(direction).Add(float64(n))
+		}
 	}
 }
 
@@ -89,6 +128,17 @@ func (m *Metrics) observe(f *facts.Facts, s v1alpha1.NodeCutoverStatus, took tim
 	for c, n := range f.Counters.By {
 		if c.Dropped() {
 			m.drops.WithLabelValues(check.DropReason(c.Reason), map[uint8]string{1: "ingress", 2: "egress", 3: "service"}[c.Direction]).Set(float64(n.Packets))
+		}
+	}
+	m.tunnel.attached.Set(one(f.Meter.Sight == facts.Seen))
+	m.tunnel.largest.Reset()
+	var largest [2]uint32
+	for flow, c := range f.Meter.Total.Flows {
+		largest[flow.Direction] = max(largest[flow.Direction], c.OuterMax)
+	}
+	for d, bytes := range largest {
+		if bytes > 0 {
+			m.tunnel.largest.WithLabelValues(tunnelmeter.Direction(d).String()).Set(float64(bytes))
 		}
 	}
 	m.entries.Reset()

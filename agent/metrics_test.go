@@ -20,6 +20,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // observed is an agent's registry after a look at a small node.
@@ -40,6 +41,13 @@ func observed() (*prometheus.Registry, *Metrics) {
 		}},
 		Kernel: facts.Kernel{Look: seen(), Release: "6.1.0"},
 	}
+	a, b := netip.MustParseAddr("10.0.2.10"), netip.MustParseAddr("10.0.3.10")
+	counted := tunnelmeter.Reading{Flows: map[tunnelmeter.Flow]tunnelmeter.Counters{
+		{Peer: a, Direction: tunnelmeter.Egress}: {Packets: 3, OuterBytes: 303, InnerBytes: 153, OuterMax: 101, TooBig: 2},
+		{Peer: b, Direction: tunnelmeter.Egress}: {Packets: 1, OuterBytes: 1570, InnerBytes: 1500, OuterMax: 1500, FirstFragments: 1, LaterFragments: 1},
+	}}
+	f.Meter = facts.Meter{Look: seen(), Total: counted}
+	m.measured(counted)
 	m.observe(&f, Report(&f, v1alpha1.RoleOverlay, "v1", map[v1alpha1.CheckName]bool{v1alpha1.CheckMTU: true}), 500*time.Millisecond)
 	return registry, m
 }
@@ -77,9 +85,25 @@ cni_cutover_agent_mtu_bytes{kind="underlay"} 9001
 cni_cutover_agent_pods{network="outside"} 0
 cni_cutover_agent_pods{network="overlay"} 1
 cni_cutover_agent_pods{network="pending"} 1
+# HELP cni_cutover_agent_tunnel_largest_packet_bytes Largest packet of the tunnel since the meter was attached.
+# TYPE cni_cutover_agent_tunnel_largest_packet_bytes gauge
+cni_cutover_agent_tunnel_largest_packet_bytes{direction="egress"} 1500
+# HELP cni_cutover_agent_tunnel_meter_attached 1 while the tunnel meter is attached; only then the other metrics of the tunnel move.
+# TYPE cni_cutover_agent_tunnel_meter_attached gauge
+cni_cutover_agent_tunnel_meter_attached 1
+# HELP cni_cutover_agent_tunnel_outer_bytes_total Bytes of the tunnel's packets from the outer IP header on.
+# TYPE cni_cutover_agent_tunnel_outer_bytes_total counter
+cni_cutover_agent_tunnel_outer_bytes_total{direction="egress"} 1873
+cni_cutover_agent_tunnel_outer_bytes_total{direction="ingress"} 0
+# HELP cni_cutover_agent_tunnel_packets_total Packets of the tunnel at the NIC while the meter was attached.
+# TYPE cni_cutover_agent_tunnel_packets_total counter
+cni_cutover_agent_tunnel_packets_total{direction="egress"} 4
+cni_cutover_agent_tunnel_packets_total{direction="ingress"} 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "cni_cutover_agent_cilium_dropped_packets", "cni_cutover_agent_last_look_timestamp_seconds",
-		"cni_cutover_agent_map_entries", "cni_cutover_agent_mtu_bytes", "cni_cutover_agent_pods"); err != nil {
+		"cni_cutover_agent_map_entries", "cni_cutover_agent_mtu_bytes", "cni_cutover_agent_pods",
+		"cni_cutover_agent_tunnel_largest_packet_bytes", "cni_cutover_agent_tunnel_meter_attached",
+		"cni_cutover_agent_tunnel_outer_bytes_total", "cni_cutover_agent_tunnel_packets_total"); err != nil {
 		t.Error(err)
 	}
 	if n, err := testutil.GatherAndCount(registry, "cni_cutover_agent_finding"); err != nil || n != len(check.Names())*5 {

@@ -39,8 +39,9 @@ func meaning(s v1alpha1.NodeCutoverStatus) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.NodeUID, s.BootID, s.Role, s.JudgedRole, s.AgentVersion)
 	for _, f := range s.Findings {
-		// Counters rest most of the time and begin anew with every agent: only a rise is news.
-		if f.Check == v1alpha1.CheckDrops && f.Verdict != v1alpha1.VerdictWarn {
+		// Counters rest most of the time and begin anew with every agent: only a rise is news. That the first packet of a peer
+		// has come is none: no drain waits for that check, and MTU says what was measured.
+		if f.Check == v1alpha1.CheckDrops && f.Verdict != v1alpha1.VerdictWarn || f.Check == v1alpha1.CheckTunnelMeter {
 			continue
 		}
 		fmt.Fprintln(&b, f.Check, f.Verdict, f.Reason)

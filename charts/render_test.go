@@ -30,6 +30,7 @@ func one[T runtime.Object](t *testing.T, manifests string) T {
 
 func to[T any](v T) *T { return &v }
 
+// TestTheAgentHasNoPrivileges but the capabilities of the tunnel meter, where there is one.
 func TestTheAgentHasNoPrivileges(t *testing.T) {
 	for name, args := range profiles() {
 		t.Run(name, func(t *testing.T) {
@@ -41,7 +42,7 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 				RunAsUser: to[int64](0), RunAsGroup: to[int64](0),
 				AllowPrivilegeEscalation: to(false),
 				ReadOnlyRootFilesystem:   to(true),
-				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: meterCapabilities(name)},
 				SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined},
 			}
 			if diff := cmp.Diff(want, pod.Containers[0].SecurityContext); diff != "" {
@@ -54,11 +55,20 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 				t.Errorf("hostNetwork %t, hostPID %t, hostIPC %t: want the host's network only", pod.HostNetwork, pod.HostPID, pod.HostIPC)
 			}
 			for _, m := range pod.Containers[0].VolumeMounts {
+				if m.Name == "probe-keys" { // the kubelet's, and not the host's
+					if !m.ReadOnly {
+						t.Error("the keys can be written")
+					}
+					continue
+				}
 				if !m.ReadOnly || m.MountPropagation == nil || *m.MountPropagation != corev1.MountPropagationHostToContainer {
 					t.Errorf("mount %s: want it read-only, and to see what the host mounts later", m.Name)
 				}
 			}
 			for _, v := range pod.Volumes {
+				if v.Name == "probe-keys" && v.Secret != nil && *v.Secret.DefaultMode == 0o400 && *v.Secret.Optional {
+					continue
+				}
 				there := []corev1.HostPathType{corev1.HostPathDirectory, corev1.HostPathFile}
 				if v.HostPath == nil || v.HostPath.Type == nil || !slices.Contains(there, *v.HostPath.Type) {
 					t.Errorf("volume %s: want what is on the host already: anything else would be made", v.Name)
@@ -66,6 +76,17 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// meterCapabilities are what the tunnel meter needs in a profile, and nothing else: see bpf/tunnelmeter.
+func meterCapabilities(profile string) []corev1.Capability {
+	switch profile {
+	case "no tunnel meter", "every check off":
+		return nil
+	case "everything":
+		return []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON"}
+	}
+	return []corev1.Capability{"BPF", "NET_ADMIN"}
 }
 
 func TestTheAgentRunsEverywhere(t *testing.T) {

@@ -23,6 +23,7 @@ type schema map[string]any
 var kinds = map[string]schema{
 	"repository":         {"type": "string", "pattern": "^[a-z0-9][a-zA-Z0-9./:_-]*$"},
 	"dnsName":            {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253},
+	"optionalName":       {"type": "string", "pattern": "^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", "maxLength": 253},
 	"path":               {"type": "string", "pattern": "^/"},
 	"host":               {"type": "string", "pattern": "^[0-9A-Za-z.:-]*$"},
 	"port":               {"type": "integer", "minimum": 1, "maximum": 65535},
@@ -36,7 +37,7 @@ var kinds = map[string]schema{
 	"labels": {"type": "object", "additionalProperties": schema{"type": "string"}},
 	"check": {"type": "string", "enum": []v1alpha1.CheckName{
 		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
-		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops, v1alpha1.CheckKernel,
+		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckTunnelMeter, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops, v1alpha1.CheckKernel,
 	}},
 }
 

@@ -50,7 +50,7 @@ func TestARealCiliumNodePasses(t *testing.T) {
 			}
 			findings := Judge(f, role, nil)
 			for _, x := range findings {
-				if x.Verdict != v1alpha1.VerdictPass {
+				if x.Verdict != v1alpha1.VerdictPass && x.Reason != v1alpha1.MeterAtRest {
 					t.Errorf("%s: %s %s: %s", x.Check, x.Verdict, x.Reason, x.Message)
 				}
 			}
@@ -140,6 +140,7 @@ func golden(t *testing.T, path string, got []byte) {
 func captured(t *testing.T, folder string) *facts.Facts {
 	t.Helper()
 	f := overlayNode()
+	f.Meter = facts.Meter{}                               // nothing of ours was attached there
 	f.At = time.Date(2026, 11, 22, 3, 10, 0, 0, time.UTC) // an hour after the objects were made
 	f.ConfDir = cniconf.Read(filepath.Join(folder, "net.d"))
 	f.ConfDir.Path = "/etc/cni/net.d"

@@ -5,6 +5,7 @@ package check
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -25,7 +26,8 @@ func checks() []check {
 		{v1alpha1.CheckOverlayMaps, overlayMaps},     // the pinned maps know this node's endpoints and every peer as they really are
 		{v1alpha1.CheckCiliumAlive, ciliumAlive},     // the agent that owns the datapath stamped its liveness in the last seconds
 		{v1alpha1.CheckOverlayRoutes, overlayRoutes}, // every peer's pod CIDR goes to cilium_host and carries the tunnel's MTU
-		{v1alpha1.CheckMTU, mtu},                     // NIC minus route is exactly what the encapsulation adds
+		{v1alpha1.CheckMTU, mtu},                     // NIC minus route is exactly what the encapsulation adds, and nothing is cut in pieces
+		{v1alpha1.CheckTunnelMeter, tunnelMeter},     // our own meter at the NIC sees what the tunnel carries
 		{v1alpha1.CheckPodAddresses, podAddresses},   // every pod has an address of the network that this role says
 		{v1alpha1.CheckLegacyResidue, legacyResidue}, // an Overlay node carries nothing of the VPC CNI
 		{v1alpha1.CheckDrops, drops},                 // Cilium drops no packets for want of something in its datapath; shown, no drain waits for it
@@ -64,8 +66,8 @@ func Judge(f *facts.Facts, role v1alpha1.Role, off map[v1alpha1.CheckName]bool) 
 func Worst(findings []v1alpha1.Finding) v1alpha1.Verdict {
 	worst, found := v1alpha1.VerdictUnknown, 0
 	for _, f := range findings {
-		// That counters have not been watched for long is no doubt about the node.
-		if r := rank(f.Verdict); r > found && f.Reason != v1alpha1.DropsUnmeasured {
+		// That counters have not been watched for long, or that peers have not spoken yet, is no doubt about the node.
+		if r := rank(f.Verdict); r > found && f.Reason != v1alpha1.DropsUnmeasured && f.Reason != v1alpha1.NothingMeasured {
 			worst, found = f.Verdict, r
 		}
 	}
@@ -126,6 +128,11 @@ func with(f v1alpha1.Finding, evidence ...v1alpha1.Evidence) v1alpha1.Finding {
 
 func number(name string, value int, unit string) v1alpha1.Evidence {
 	return v1alpha1.Evidence{Name: name, Value: int64(value), Unit: unit}
+}
+
+// count is a number of things that the kernel counts.
+func count(name string, value uint64, unit string) v1alpha1.Evidence {
+	return v1alpha1.Evidence{Name: name, Value: int64(min(value, math.MaxInt64)), Unit: unit}
 }
 
 // undecided is the finding of a check that needs a role where there is none.

@@ -31,7 +31,7 @@ func TestGoodNodesPassEverything(t *testing.T) {
 func TestNothingPassesOnFactsThatNobodyGathered(t *testing.T) {
 	for _, role := range []v1alpha1.Role{v1alpha1.RoleOverlay, v1alpha1.RoleMixed, v1alpha1.RoleUnknown, v1alpha1.RoleLegacy} {
 		for _, x := range Judge(&facts.Facts{}, role, nil) {
-			if x.Reason == v1alpha1.NotOnThisRole {
+			if x.Reason == v1alpha1.NotOnThisRole || x.Verdict == v1alpha1.VerdictNotAsked && x.Reason == v1alpha1.MeterAtRest {
 				continue
 			}
 			if x.Verdict != v1alpha1.VerdictUnknown {
@@ -59,6 +59,7 @@ func TestAPartThatCannotBeReadIsNeverAVerdict(t *testing.T) {
 		"pods":      func(f *facts.Facts) { f.Pods = facts.Pods{Look: broken} },
 		"own slice": func(f *facts.Facts) { f.Own = facts.Own{Look: broken} },
 		"peers":     func(f *facts.Facts) { f.Peers = facts.Peers{Look: broken} },
+		"meter":     func(f *facts.Facts) { f.Meter = facts.Meter{Look: broken} },
 		"settings":  func(f *facts.Facts) { f.Settings = facts.Settings{Look: broken} },
 	} {
 		f := overlayNode()
@@ -112,7 +113,7 @@ func TestMessagesFitTheirField(t *testing.T) {
 func TestEveryCheckOfTheContractIsJudgedInItsOrder(t *testing.T) {
 	want := []v1alpha1.CheckName{
 		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
-		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops,
+		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckTunnelMeter, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops,
 		v1alpha1.CheckKernel,
 	}
 	if !slices.Equal(Names(), want) {

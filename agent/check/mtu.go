@@ -4,6 +4,8 @@
 package check
 
 import (
+	"slices"
+
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -15,6 +17,16 @@ type Sizes struct {
 	RouteMin int // smallest and largest that a tunnel route sets
 	RouteMax int
 	Overhead int // what the encapsulation adds here
+}
+
+// LargestPackets is how large packets of the tunnel are at most, outside and inside, in bytes; 0 where it is not known.
+func LargestPackets(f *facts.Facts) (outer, inner int) {
+	z := SizesOf(f)
+	if z.Underlay == 0 || z.RouteMax == 0 {
+		return 0, 0
+	}
+	outer = min(z.RouteMax+z.Overhead, z.Underlay)
+	return outer, outer - z.Overhead
 }
 
 // SizesOf reads the MTU figures out of the facts.
@@ -34,9 +46,26 @@ func (s *scene) sizes() Sizes {
 	return out
 }
 
-// mtu asks whether NIC, tunnel routes and encapsulation fit together. Less room than the encapsulation needs means that the
-// outer packets are cut in pieces (the tunnel does not set DF), which works in a test and ruins a busy node.
+// mtu asks whether NIC, tunnel routes and encapsulation fit together, and whether what the tunnel carries says so too. Less room than
+// the encapsulation needs means that the outer packets are cut in pieces (the tunnel does not set DF), which works in a test and
+// ruins a busy node.
 func mtu(s *scene) v1alpha1.Finding {
+	out := s.configuredMTU()
+	cut, rests, evidence := s.measured()
+	narrow, also, more := s.probes()
+	wrong := worst(narrow, cut)
+	evidence = slices.Concat(out.Evidence, evidence, more)
+	switch {
+	case wrong != nil && (out.Verdict != v1alpha1.VerdictFail && wrong.Verdict == v1alpha1.VerdictFail || out.Verdict == v1alpha1.VerdictPass || out.Verdict == v1alpha1.VerdictWarn):
+		out = *wrong
+	case wrong == nil:
+		out.Message = v1alpha1.Message(out.Message + "; " + rests + "; " + also)
+	}
+	return with(out, evidence...)
+}
+
+// configuredMTU judges what the host says by itself.
+func (s *scene) configuredMTU() v1alpha1.Finding {
 	switch {
 	case s.f.Links.Sight != facts.Seen:
 		return unreadable("interfaces", s.f.Links.Look)

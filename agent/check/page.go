@@ -68,9 +68,18 @@ func descriptions() []description {
 			},
 		},
 		{
-			v1alpha1.CheckMTU, "Do the NIC, the tunnel's device and the routes into it leave exactly the room that the encapsulation takes?",
-			"interfaces and routes, by rtnetlink",
-			[]v1alpha1.Reason{v1alpha1.MTUNoRoom, v1alpha1.MTUWasteful, v1alpha1.MTUUnknown, v1alpha1.SliceUnknown, v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable},
+			v1alpha1.CheckMTU, "Do the NIC, the tunnel's device and the routes into it leave exactly the room that the encapsulation takes, and do packets get through whole?",
+			"interfaces and routes, by rtnetlink; while the coordinator asks also the tunnel meter and the paths to and from three peers",
+			[]v1alpha1.Reason{
+				v1alpha1.MTUNoRoom, v1alpha1.FragmentsSent, v1alpha1.FragmentsReceived, v1alpha1.TooBigReported, v1alpha1.OverheadUnexpected,
+				v1alpha1.PathTooNarrow, v1alpha1.OverlayTooNarrow, v1alpha1.MTUWasteful, v1alpha1.MTUUnknown, v1alpha1.SliceUnknown,
+				v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable,
+			},
+		},
+		{
+			v1alpha1.CheckTunnelMeter, "Does our own meter at the NIC see what the tunnel carries? It is shown; no drain waits for it.",
+			"the counters of our eBPF program at the underlay's NIC (`bpf/tunnelmeter`), attached while the coordinator asks",
+			[]v1alpha1.Reason{v1alpha1.MeterAtRest, v1alpha1.NothingMeasured, v1alpha1.MeterNotAllowed, v1alpha1.MeterFailed},
 		},
 		{
 			v1alpha1.CheckPodAddresses, "Is every pod in the network that this role says, and in this node's part of it?",

@@ -39,7 +39,7 @@ func TestNoReasonIsLeftOut(t *testing.T) {
 	files, err := os.ReadDir(".")
 	must(t, err)
 	given := map[string]bool{}
-	reason := regexp.MustCompile(`\b(?:pass|warn|fail|unknown|note)\(v1alpha1\.(\w+)|return v1alpha1\.(\w+), fmt|v1alpha1\.(\w+), bad$`)
+	reason := regexp.MustCompile(`\b(?:pass|warn|fail|unknown|note|byNumber|sortPaths)\((?:[\w.-]+, )?v1alpha1\.(\w+)|return v1alpha1\.(\w+), fmt|v1alpha1\.VerdictNotAsked, v1alpha1\.(\w+)|v1alpha1\.(\w+), bad$`)
 	for _, f := range files {
 		if strings.HasSuffix(f.Name(), "_test.go") || !strings.HasSuffix(f.Name(), ".go") {
 			continue
@@ -47,10 +47,11 @@ func TestNoReasonIsLeftOut(t *testing.T) {
 		text, err := os.ReadFile(f.Name())
 		must(t, err)
 		for _, m := range reason.FindAllStringSubmatch(string(text), -1) {
-			given[m[1]+m[2]+m[3]] = true
+			given[m[1]+m[2]+m[3]+m[4]] = true
 		}
 	}
 	delete(given, string(v1alpha1.AsWanted))
+	delete(given, string(v1alpha1.SwitchedOff)) // both are of any check
 	for _, d := range descriptions() {
 		for _, r := range d.reasons {
 			if !given[string(r)] {

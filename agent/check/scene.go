@@ -51,6 +51,11 @@ func newScene(f *facts.Facts, role v1alpha1.Role) *scene {
 	return s
 }
 
+// Underlay returns the NIC that carries the tunnel's packets, or says why there is none.
+func Underlay(f *facts.Facts) (facts.Link, string) {
+	return newScene(f, v1alpha1.RoleUnknown).underlay()
+}
+
 // underlay is the NIC that carries the tunnel's packets: the one with the address that the Node publishes, because that is
 // where peers send them; without a Node, the one of the default route. The string says why there is none.
 func (s *scene) underlay() (facts.Link, string) {

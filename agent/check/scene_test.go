@@ -133,6 +133,7 @@ func overlayNode() *facts.Facts {
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
 		Counters: facts.Counters{Look: seen, At: time.Hour, By: counts(forwarded, 5000, dropNoTunnel, 40)},
 		Earlier:  facts.Counters{Look: seen, At: time.Hour - 30*time.Second, By: counts(forwarded, 4000, dropNoTunnel, 40)},
+		Meter:    meter(whole("10.0.2.10"), whole("10.0.3.10")),
 		Boot:     facts.Boot{Look: seen, ID: "boot-1"},
 		Kernel:   facts.Kernel{Look: seen, Release: "6.1.112-122.189.amzn2023.x86_64"},
 		Pods: facts.Pods{Look: seen, List: []facts.Pod{

@@ -9,8 +9,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 	"github.com/cni-cutover/cni-cutover/cniconf"
 )
 
@@ -55,6 +57,8 @@ type Facts struct {
 	Liveness   Liveness
 	Counters   Counters
 	Earlier    Counters // of an earlier look, by which a rise is told
+	Meter      Meter
+	Probes     Probes
 	Boot       Boot
 	Kernel     Kernel
 
@@ -218,6 +222,37 @@ type Counters struct {
 	By map[ciliummap.Counter]ciliummap.Count
 }
 
+// Meter is what our tunnel meter has counted at the underlay's NIC. NotLooked means that it is not attached, because nobody asks
+// or because it is switched off.
+type Meter struct {
+	Look
+	// NotAllowed: it Failed because this process lacks a capability.
+	NotAllowed bool
+	// Device is the NIC.
+	Device string
+	// Total is what was counted since the meter was attached.
+	Total tunnelmeter.Reading
+	// Recent is the part of it that was counted in the last Window, during which the meter saw every packet. Maxima are those of Total.
+	Recent tunnelmeter.Reading
+	Window time.Duration
+}
+
+// Probes are how large a packet may be between this node and some of its peers. They are measured only when somebody asked.
+type Probes struct {
+	Look
+	// Most is the largest packet that was asked about, in bytes: what the tunnel sends at most.
+	Most int
+	List []Probe
+}
+
+// Probe is the way to one peer and back, as both agents found out. Whoever does not answer is Silent.
+type Probe struct {
+	Peer    string
+	Address netip.Addr
+	Under   probe.Path // from NIC to NIC
+	Over    probe.Path // through the tunnel, whose overhead is off the sizes; the zero Path where Under was not whole
+}
+
 // Boot is the kernel's boot id.
 type Boot struct {
 	Look
@@ -274,6 +309,7 @@ type CiliumNode struct {
 	CiliumIPs   []netip.Addr // the address of cilium_host
 	HealthIP    netip.Addr   // the address of lxc_health; the zero Addr without one
 	PodCIDRs    []netip.Prefix
+	Zone        string // "" where it is not known
 }
 
 // PeerNode is a peer's Node object; it is looked at only for peers that something is wrong with.

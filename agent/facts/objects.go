@@ -83,6 +83,10 @@ type CiliumNodeObject struct {
 	Metadata struct {
 		Name              string    `json:"name"`
 		CreationTimestamp time.Time `json:"creationTimestamp"`
+		// Cilium copies the labels of the Node.
+		Labels struct {
+			Zone string `json:"topology.kubernetes.io/zone"`
+		} `json:"labels"`
 	} `json:"metadata"`
 	Spec struct {
 		Addresses []struct {
@@ -100,7 +104,7 @@ type CiliumNodeObject struct {
 
 // CiliumNodeOf reads a CiliumNode. Addresses and CIDRs that do not parse are an error: they are what others are judged by.
 func CiliumNodeOf(o *CiliumNodeObject) (CiliumNode, error) {
-	out := CiliumNode{Name: o.Metadata.Name, Created: o.Metadata.CreationTimestamp}
+	out := CiliumNode{Name: o.Metadata.Name, Created: o.Metadata.CreationTimestamp, Zone: o.Metadata.Labels.Zone}
 	wrong := func(field string, err error) (CiliumNode, error) {
 		return CiliumNode{}, fmt.Errorf("reading %s of CiliumNode %s: %w", field, o.Metadata.Name, err)
 	}

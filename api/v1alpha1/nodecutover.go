@@ -126,8 +126,10 @@ const (
 	CheckCiliumAlive CheckName = "CiliumAlive"
 	// CheckOverlayRoutes: does every remote pod CIDR go into the tunnel with room for its overhead.
 	CheckOverlayRoutes CheckName = "OverlayRoutes"
-	// CheckMTU: do device, routes and the tunnel's overhead fit together.
+	// CheckMTU: do device, routes and the tunnel's overhead fit together, and what the tunnel carries as measured.
 	CheckMTU CheckName = "MTU"
+	// CheckTunnelMeter: does our own meter at the NIC see what the tunnel carries.
+	CheckTunnelMeter CheckName = "TunnelMeter"
 	// CheckPodAddresses: is every pod in the network that this role says.
 	CheckPodAddresses CheckName = "PodAddresses"
 	// CheckLegacyResidue: is anything of the VPC CNI left on an Overlay node.
@@ -138,7 +140,8 @@ const (
 	CheckKernel CheckName = "Kernel"
 )
 
-// Verdict is a judgement. Unknown means that the agent could not tell: wait and look again; it never counts as Pass.
+// Verdict is a judgement. Unknown means that the agent could not tell: wait and look again; it never counts as Pass. NotAsked is
+// what was switched off, or is done only when the coordinator asks.
 // +kubebuilder:validation:Enum=Pass;Warn;Fail;Unknown;NotAsked
 type Verdict string
 

@@ -134,6 +134,30 @@ const (
 	MTUWasteful Reason = "MTUWasteful"
 	// MTUUnknown: there is no route or device to read the MTU from.
 	MTUUnknown Reason = "MTUUnknown"
+	// FragmentsSent: this node cuts its own packets of the tunnel in pieces.
+	FragmentsSent Reason = "FragmentsSent"
+	// FragmentsReceived: peers' packets of the tunnel arrive in pieces.
+	FragmentsReceived Reason = "FragmentsReceived"
+	// TooBigReported: routers report packets of the tunnel that were too big for them.
+	TooBigReported Reason = "TooBigReported"
+	// OverheadUnexpected: the tunnel adds more to a packet than its encapsulation does.
+	OverheadUnexpected Reason = "OverheadUnexpected"
+	// PathTooNarrow: a path to a peer, or back from it, does not carry packets as large as the tunnel sends.
+	PathTooNarrow Reason = "PathTooNarrow"
+	// OverlayTooNarrow: the tunnel to a peer, or back from it, does not carry packets as large as pods send.
+	OverlayTooNarrow Reason = "OverlayTooNarrow"
+)
+
+// Reasons of the check TunnelMeter.
+const (
+	// MeterAtRest: nobody asks, so nothing is measured.
+	MeterAtRest Reason = "MeterAtRest"
+	// MeterNotAllowed: the agent lacks a capability that the meter needs.
+	MeterNotAllowed Reason = "MeterNotAllowed"
+	// MeterFailed: the meter could not be attached or read.
+	MeterFailed Reason = "MeterFailed"
+	// NothingMeasured: the meter is attached and has seen no packet of a peer yet.
+	NothingMeasured Reason = "NothingMeasured"
 )
 
 // Reasons of the check PodAddresses.

@@ -42,9 +42,10 @@ func have(c capability) bool {
 	return holds(c) || c != capNetAdmin && holds(capSysAdmin)
 }
 
-// missing comes before the first call into the kernel, because libraries explain an EPERM by what it meant to them once:
+// Allowed returns a [MissingCapabilityError] where this thread may not do what [Start] does, and changes nothing. Start asks it
+// before its first call into the kernel, because libraries explain an EPERM by what it meant to them once:
 // without CAP_BPF as a low RLIMIT_MEMLOCK, without CAP_NET_ADMIN as a kernel before 4.15.
-func missing() error {
+func Allowed() error {
 	var names []string
 	if !have(capBPF) {
 		names = append(names, "CAP_BPF (to load programs and make maps)")

@@ -278,6 +278,19 @@ func TestNoPeerIsForgottenUpToThePromisedNumber(t *testing.T) {
 	}
 }
 
+func TestAsManyPeersAreHeldAsFit(t *testing.T) {
+	const memory = 64 << 20
+	for cpus, all := range map[int]bool{2: true, 16: true, 64: false, 96: false} {
+		n := fit(DefaultPeers, memory, cpus)
+		if all != (n == DefaultPeers) || n > 0 && Memory(n, cpus) > memory || n < DefaultPeers && Memory(n+1, cpus) <= memory {
+			t.Errorf("%d peers on %d CPUs, which take %d bytes", n, cpus, Memory(n, cpus))
+		}
+	}
+	if n := fit(DefaultPeers, memory, 448); n != 0 {
+		t.Errorf("%d peers on 448 CPUs", n)
+	}
+}
+
 func TestMemoryIsWhatTheKernelAllocates(t *testing.T) {
 	needsRoot(t)
 	for _, peers := range []int{100, DefaultPeers} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sort"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ func Start(o Options) (*Meter, error) {
 	if o.Peers < 1 || o.Peers > maxPeers || o.Lease < time.Millisecond {
 		return nil, fmt.Errorf("starting the tunnel meter: %d peers and a lease of %s; want 1 to %d peers and a millisecond or more", o.Peers, o.Lease, maxPeers)
 	}
-	if err := missing(); err != nil {
+	if err := Allowed(); err != nil {
 		return nil, fmt.Errorf("starting the tunnel meter: %w", err)
 	}
 	m, err := start(o)
@@ -174,6 +175,20 @@ func Memory(peers, cpus int) int {
 	)
 	n := 2*peers + slack*cpus
 	return n*(counters*cpus+element) + bucket<<bits.Len(uint(n-1))
+}
+
+// Fit is how many peers, up to want, can be held on this machine in that much memory, in bytes; 0 where not even one can: on
+// hundreds of CPUs, each of which has counters of its own for every flow.
+func Fit(want, memory int) (int, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, fmt.Errorf("counting the CPUs: %w", err)
+	}
+	return fit(want, memory, cpus), nil
+}
+
+func fit(want, memory, cpus int) int {
+	return sort.Search(want, func(n int) bool { return Memory(n+1, cpus) > memory })
 }
 
 // device returns the index of a NIC on which packets begin with an Ethernet header, as the program expects.

@@ -72,8 +72,8 @@ func (c Counters) Overhead() (float64, bool) {
 	return (float64(c.OuterBytes) - float64(c.InnerBytes)) / float64(c.Packets), true
 }
 
-// plus adds what another CPU counted.
-func (c Counters) plus(o Counters) Counters {
+// Plus adds what another CPU, or another flow, counted.
+func (c Counters) Plus(o Counters) Counters {
 	c.Packets += o.Packets
 	c.OuterBytes += o.OuterBytes
 	c.InnerBytes += o.InnerBytes
@@ -152,7 +152,7 @@ func (m *Meter) Read() (Reading, error) {
 		for i, key := range keys[:n] {
 			var sum Counters
 			for _, c := range values[i*cpus : (i+1)*cpus] {
-				sum = sum.plus(c)
+				sum = sum.Plus(c)
 			}
 			out.Flows[Flow{netip.AddrFrom4(key.Peer), Direction(key.Direction)}] = sum
 		}

@@ -31,7 +31,7 @@ func TestSinceIsWhatWasCountedInBetween(t *testing.T) {
 func TestCPUsAddUp(t *testing.T) {
 	a := Counters{1, 2, 3, 4, 5, 6, 7, 1500, 1450, 1400, 0}
 	b := Counters{10, 20, 30, 40, 50, 60, 70, 1400, 1460, 1300, 0}
-	if got, want := a.plus(b).plus(Counters{}), (Counters{11, 22, 33, 44, 55, 66, 77, 1500, 1460, 1300, 0}); got != want {
+	if got, want := a.Plus(b).Plus(Counters{}), (Counters{11, 22, 33, 44, 55, 66, 77, 1500, 1460, 1300, 0}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if isolate() {
+		return
+	}
 	ctrl.SetLogger(logr.Discard())
 	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
 		server = s
@@ -107,9 +110,9 @@ func (h *host) see(r meddler.Request, status int) {
 	h.answers = append(h.answers, said.Status.ChallengeID)
 }
 
-func (h *host) start() *program.Process {
+func (h *host) start(flags ...string) *program.Process {
 	h.t.Helper()
-	p := program.Start(h.t, "agent", h.proxy.Kubeconfig(), "run", "--metrics-address=127.0.0.1:0", "--node-name=node-1", "--host-root="+h.root, "--bpffs="+h.root)
+	p := program.Start(h.t, "agent", h.proxy.Kubeconfig(), append([]string{"run", "--metrics-address=127.0.0.1:0", "--node-name=node-1", "--host-root=" + h.root, "--bpffs=" + h.root}, flags...)...)
 	h.t.Cleanup(func() { p.End(h.t) })
 	return p
 }

@@ -21,23 +21,44 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cni-cutover/cni-cutover/agent"
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 func runCommand(o *options) *cobra.Command {
-	address := ":9791"
+	address, measuring := ":9791", string(agent.WhileAsked)
+	var probes probes
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Watch this node, answer the coordinator and serve metrics, until told to stop",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), o, address)
+			return run(cmd.Context(), o, address, agent.Measuring(measuring), &probes)
 		},
 	}
 	cmd.Flags().StringVar(&address, "metrics-address", address, "where to serve /metrics, /healthz and /readyz")
+	cmd.Flags().StringVar(&measuring, "tunnel-meter", measuring, "when the tunnel is measured at the NIC: WhileAsked, Always or Never; needs CAP_BPF and CAP_NET_ADMIN")
+	cmd.Flags().IntVar(&probes.port, "probe-port", 9794, "UDP port on which agents ask each other how large a packet may be between them")
+	cmd.Flags().StringVar(&probes.dir, "probe-keys", "", "folder with the keys by which agents of one cluster know each other; without it nobody is asked and nobody answered")
 	return cmd
 }
 
-func run(ctx context.Context, o *options, address string) error {
+// measure makes the meter and its check one switch, and says at once what it lacks and what that costs.
+func measure(when agent.Measuring, off map[v1alpha1.CheckName]bool, log *slog.Logger) (agent.Measuring, error) {
+	switch {
+	case when != agent.WhileAsked && when != agent.Always && when != agent.Never:
+		return "", fmt.Errorf("reading --tunnel-meter: %q is none of WhileAsked, Always and Never", when)
+	case when == agent.Never || off[v1alpha1.CheckTunnelMeter]:
+		off[v1alpha1.CheckTunnelMeter] = true
+		return agent.Never, nil
+	}
+	if err := tunnelmeter.Allowed(); err != nil {
+		log.Warn("the tunnel will not be measured, and MTU rests on devices and routes alone", "error", err)
+	}
+	return when, nil
+}
+
+func run(ctx context.Context, o *options, address string, measuring agent.Measuring, probes *probes) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetLogger(logr.FromSlogHandler(log.Handler())) // client-go's own words
 	node, err := o.nodeName()
@@ -48,6 +69,9 @@ func run(ctx context.Context, o *options, address string) error {
 	if err != nil {
 		return err
 	}
+	if measuring, err = measure(measuring, off, log); err != nil {
+		return err
+	}
 	fallback, err := o.fallback()
 	if err != nil {
 		return err
@@ -56,11 +80,12 @@ func run(ctx context.Context, o *options, address string) error {
 	if err != nil {
 		return err
 	}
+	probes.log = log
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {
@@ -83,6 +108,7 @@ func run(ctx context.Context, o *options, address string) error {
 	group.Go(func() error { api.Watch(ctx); return nil })
 	group.Go(func() error { agent.Notice(ctx, o.confDir(), a.Changed, log); return nil })
 	group.Go(func() error { a.Run(ctx, api); return nil })
+	group.Go(func() error { probes.answer(ctx); return nil })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving metrics: %w", err)

@@ -73,6 +73,9 @@ func (p *Process) Kill() {
 // Killed says whether the process ended, or will, because a test killed it.
 func (p *Process) Killed() bool { return p.killed.Load() }
 
+// Terminate asks the process to end, as a kubelet does.
+func (p *Process) Terminate() { p.signal(syscall.SIGTERM) }
+
 // Stop lets the process sleep: it keeps its connections and all that it believes, and does nothing.
 func (p *Process) Stop() { p.signal(syscall.SIGSTOP) }
 

@@ -168,6 +168,11 @@ const answerWithin = 20 * time.Second
 // answer puts the question that comes before a drain, or after a join, to a node's agent, as the coordinator would, and returns
 // its answer.
 func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1alpha1.NodeCutoverStatus, error) {
+	return s.answerTo(ctx, node, role, answerWithin)
+}
+
+// answerTo puts a question that lives for a while. As long as it does, the agent answers again whenever its answer changes.
+func (s *scene) answerTo(ctx context.Context, node string, role v1alpha1.Role, lives time.Duration) (v1alpha1.NodeCutoverStatus, error) {
 	var nc v1alpha1.NodeCutover
 	if err := s.env.Client.Get(ctx, client.ObjectKey{Name: node}, &nc); err != nil {
 		return nc.Status, err
@@ -175,7 +180,7 @@ func (s *scene) answer(ctx context.Context, node string, role v1alpha1.Role) (v1
 	before := nc.DeepCopy()
 	nc.Spec.Challenge = &v1alpha1.Challenge{
 		ID: "e2e-" + rand.String(8), NodeUID: nc.Spec.NodeUID, Role: role, Purpose: v1alpha1.PurposeDrain,
-		ExpiresAt: metav1.NewMicroTime(time.Now().Add(answerWithin)), RequiredChecks: check.Names(),
+		ExpiresAt: metav1.NewMicroTime(time.Now().Add(lives)), RequiredChecks: check.Names(),
 	}
 	if role == v1alpha1.RoleOverlay {
 		nc.Spec.Challenge.Purpose = v1alpha1.PurposeValidate

@@ -29,6 +29,11 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- /* name of the Secret with the keys of the agents' questions to each other. */ -}}
+{{- define "cni-cutover.probeSecret" -}}
+{{ .Values.agent.pathProbes.secret | default "cutover-agent-probe" }}
+{{- end }}
+
 {{- /* env that both programs get: where the API server is, if the Service is not to be relied on. */ -}}
 {{- define "cni-cutover.apiServer" -}}
 {{- with .Values.kubernetes }}

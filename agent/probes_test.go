@@ -1,0 +1,114 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cni-cutover/cni-cutover/agent/facts"
+	"github.com/cni-cutover/cni-cutover/agent/probe"
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+)
+
+// asking notes whom the agent asks, and about how much. Whoever is asked carries so much.
+type asking struct {
+	*bench
+	asked map[string]int // most, by address
+	takes int
+	err   error
+}
+
+func onPaths(t *testing.T, peers int, play func(*asking)) {
+	t.Helper()
+	onBench(t, WhileAsked, func(b *bench) {
+		x := &asking{bench: b, asked: map[string]int{}, takes: 9001}
+		b.set(func() {
+			b.around.Peers.List = nil
+			for i := range peers {
+				b.around.Peers.List = append(b.around.Peers.List, facts.Peer{CiliumNode: facts.CiliumNode{
+					Name: fmt.Sprint("n", i+2), InternalIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i + 2), 10})},
+					CiliumIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, byte(i + 2), 1})},
+				}})
+			}
+			b.agent.Probe = func(_ context.Context, to netip.Addr, most int) (probe.Path, error) {
+				b.lock.Lock()
+				defer b.lock.Unlock()
+				x.asked[to.String()] = most
+				f := probe.Found{Size: most, How: probe.Whole}
+				if x.takes < most {
+					f = probe.Found{Size: x.takes, How: probe.Tried}
+				}
+				return probe.Path{There: f, Back: f}, x.err
+			}
+		})
+		play(x)
+	})
+}
+
+func TestAnAnswerHoldsThePathsToAFewPeers(t *testing.T) {
+	onPaths(t, 50, func(x *asking) {
+		x.after(time.Hour)
+		if len(x.asked) > 0 {
+			t.Errorf("peers were asked although nobody asked this node: %v", x.asked)
+		}
+		x.ask("q1", "uid-1", 2*time.Minute)
+		x.after(time.Second)
+		under, over := 0, 0
+		for to, most := range x.asked {
+			switch {
+			case strings.HasPrefix(to, "10.0.") && most == 9001:
+				under++
+			case strings.HasPrefix(to, "10.244.") && most == 8951:
+				over++
+			default:
+				t.Errorf("%s was asked about %d bytes", to, most)
+			}
+		}
+		if under != askedPeers || over != askedPeers {
+			t.Errorf("%d peers and %d through the tunnel were asked, want %d", under, over, askedPeers)
+		}
+		if m := x.finding(v1alpha1.CheckMTU).Message; !strings.Contains(m, "of 3 peers asked 3 proved that 9001 bytes pass") {
+			t.Errorf("%q", m)
+		}
+		before := len(x.writes)
+		x.set(func() { x.takes = 1500 })
+		x.after(time.Minute) // looks in between ask nobody
+		x.wrote(t, before)
+		if x.last().ChallengeID != "q1" {
+			t.Errorf("%+v", x.last())
+		}
+	})
+}
+
+func TestANarrowPathIsNotAskedThroughItsTunnel(t *testing.T) {
+	onPaths(t, 2, func(x *asking) {
+		x.set(func() { x.takes = 1500 })
+		x.ask("q1", "uid-1", 2*time.Minute)
+		x.after(time.Second)
+		for to := range x.asked {
+			if strings.HasPrefix(to, "10.244.") {
+				t.Errorf("asked %s: the packets of that are cut on the way", to)
+			}
+		}
+		x.says(t, v1alpha1.CheckMTU, v1alpha1.VerdictFail, v1alpha1.PathTooNarrow)
+	})
+}
+
+func TestProbesThatFailBreakNothing(t *testing.T) {
+	onPaths(t, 2, func(x *asking) {
+		x.set(func() { x.err = errors.New("there is no key") })
+		x.ask("q1", "uid-1", 2*time.Minute)
+		x.after(time.Second)
+		x.says(t, v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted)
+		if m := x.finding(v1alpha1.CheckMTU).Message; !strings.Contains(m, "no path is proved: there is no key") {
+			t.Errorf("%q", m)
+		}
+	})
+}

@@ -1,0 +1,200 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/fleet"
+	"github.com/cni-cutover/cni-cutover/internal/program"
+)
+
+const isolated = "CUTOVER_AGENT_TEST_ISOLATED"
+
+// isolate runs the tests again as a child in a network namespace of its own, with a NIC that carries the default route, and says
+// that it has done so: an agent that attaches its meter must not find this machine's NIC.
+func isolate() bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	if os.Getenv(isolated) != "" {
+		if err := plugNIC(); err != nil {
+			fmt.Fprintln(os.Stderr, "making a NIC for the tests:", err)
+			os.Exit(1)
+		}
+		return false
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), isolated+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the tests in a network of their own:", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+func plugNIC() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "eth0"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "wire"}); err != nil {
+		return err
+	}
+	for _, name := range []string{"wire", "eth0"} {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = netlink.LinkSetUp(l)
+		}
+		if err != nil {
+			return err
+		}
+		if name == "eth0" {
+			err = netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Scope: netlink.SCOPE_LINK})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Getenv(isolated) == "" {
+		t.Skip("needs root: the agent attaches programs to a NIC of this test")
+	}
+}
+
+// attached is how many programs hang on the NIC, by tcx and by classic tc.
+func attached(t *testing.T) int {
+	t.Helper()
+	nic, err := netlink.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, way := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+		found, err := link.QueryPrograms(link.QueryOptions{Target: nic.Attrs().Index, Attach: way})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(found.Programs)
+	}
+	return n
+}
+
+func (h *host) hasAttached(want int) {
+	h.t.Helper()
+	fleet.Eventually(h.t, 30*time.Second, func() string {
+		if n := attached(h.t); n != want {
+			return fmt.Sprintf("%d programs are attached, want %d", n, want)
+		}
+		return ""
+	})
+}
+
+// asked asks an agent and waits for its answer.
+func (h *host) asked(id string) string {
+	h.t.Helper()
+	h.ask(id, h.uid, time.Minute)
+	return h.said(id)
+}
+
+// TestTheMeterLivesAsLongAsTheAgentThatWasAsked: it comes with a question, and goes with the process, however that ends.
+func TestTheMeterLivesAsLongAsTheAgentThatWasAsked(t *testing.T) {
+	needsRoot(t)
+	for name, end := range map[string]func(*program.Process){
+		"killed": (*program.Process).Kill,
+		"told to stop": func(p *program.Process) {
+			p.Terminate()
+			<-p.Ended
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			a := h.start()
+			h.said("")
+			h.hasAttached(0)
+			if said := h.asked("one"); !strings.Contains(said, "TunnelMeter Unknown NothingMeasured") {
+				t.Errorf("%s", said)
+			}
+			h.hasAttached(2)
+			end(a)
+			h.hasAttached(0)
+			a = h.start()
+			h.asked("two")
+			h.hasAttached(2)
+			end(a)
+			h.hasAttached(0)
+		})
+	}
+}
+
+func TestTheMeterIsAttachedUnaskedIfTheChartSaysAlways(t *testing.T) {
+	needsRoot(t)
+	h := newHost(t)
+	h.start("--tunnel-meter=Always")
+	h.hasAttached(2)
+}
+
+func TestAMeterThatIsSwitchedOffIsNotAttachedAndSaysSo(t *testing.T) {
+	needsRoot(t)
+	for _, off := range []string{"--tunnel-meter=Never", "--disable-checks=TunnelMeter"} {
+		t.Run(off, func(t *testing.T) {
+			h := newHost(t)
+			h.start(off)
+			if said := h.asked("one"); !strings.Contains(said, "TunnelMeter NotAsked SwitchedOff") {
+				t.Errorf("%s", said)
+			}
+			h.hasAttached(0)
+		})
+	}
+}
+
+// TestAnAgentWithoutTheCapabilitiesAnswersAllTheSame runs the agent as a chart or a policy engine without them would.
+func TestAnAgentWithoutTheCapabilitiesAnswersAllTheSame(t *testing.T) {
+	needsRoot(t)
+	h := newHost(t)
+	go func() {
+		runtime.LockOSThread() // never unlocked: its children inherit the bounding set, and it ends with the goroutine
+		for _, c := range []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN} {
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		h.start()
+		<-t.Context().Done() // the death of its parent's thread would end it
+	}()
+	if said := h.asked("one"); !strings.Contains(said, "TunnelMeter Unknown MeterNotAllowed") || !strings.Contains(said, "Kernel Pass AsWanted") {
+		t.Errorf("%s", said)
+	}
+	h.hasAttached(0)
+}
