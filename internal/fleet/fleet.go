@@ -109,6 +109,7 @@ func Start(tb testing.TB, on *rest.Config) *Fleet {
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		tb.Fatal("running the fleet: its caches were never filled")
 	}
+	<-mgr.Elected() // it has no rival: now it has started all that has to end
 	return f
 }
 
