@@ -235,22 +235,28 @@ func (o *Oracle) seeNode(e *Event) {
 		return
 	}
 	now := photograph(&object)
-	if before != nil {
-		now.openedAt = before.openedAt
-		if before.cordoned && !now.cordoned && !o.acts(e) {
-			now.openedAt = e.Answered.Time
-		}
-	}
-	now.wasReady = now.ready || before != nil && before.wasReady
-	if now.cordoned || now.wasReady && !now.ready {
-		now.outSince = e.Answered.Time
-		if before != nil && !before.outSince.IsZero() {
-			now.outSince = before.outSince
-		}
-	}
+	now.after(before, e.Answered.Time, o.acts(e))
 	o.nodes[object.Name] = now
 	if o.acts(e) && before != nil {
 		o.judgeCordon(e, before, now)
+	}
+}
+
+// after adds to a state of a node what only its past tells; before is nil for a node that is new.
+func (n *node) after(before *node, at time.Time, ours bool) {
+	if before == nil {
+		before = &node{}
+	}
+	n.openedAt = before.openedAt
+	if before.cordoned && !n.cordoned && !ours {
+		n.openedAt = at
+	}
+	n.wasReady = n.ready || before.wasReady
+	if n.cordoned || n.wasReady && !n.ready {
+		n.outSince = at
+		if !before.outSince.IsZero() {
+			n.outSince = before.outSince
+		}
 	}
 }
 
