@@ -65,12 +65,16 @@ func (o *Oracle) judgeEviction(e *Event) {
 		o.violate(e, "the eviction names no pod UID: a pod of the same name elsewhere would be evicted")
 		return
 	}
-	p := o.pods[*request.DeleteOptions.Preconditions.UID]
-	if p == nil || p.node == "" || o.nodes[p.node] == nil {
+	which := *request.DeleteOptions.Preconditions.UID
+	p := cmp.Or(o.pods[which], o.left[which]) // a kubelet's delete may be answered before the eviction that it follows
+	if p == nil || p.node == "" {
 		if e.Done() {
 			o.violate(e, "a pod was evicted of which the log does not show that it is on a node")
 		}
-		return // it, or its node, has gone meanwhile
+		return
+	}
+	if o.nodes[p.node] == nil {
+		return // its node has gone meanwhile
 	}
 	uid := o.nodes[p.node].uid
 	if s := o.slot(uid); s == nil || s.Step != v1alpha1.StepConfirm && s.Step != v1alpha1.StepDrain {
@@ -123,7 +127,7 @@ func (o *Oracle) seePod(e *Event) {
 	}
 	if e.Verb == "delete" && (object.DeletionGracePeriodSeconds == nil || *object.DeletionGracePeriodSeconds == 0) ||
 		object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed {
-		delete(o.pods, object.UID)
+		o.podGone(object.UID)
 		return
 	}
 	if object.Spec.NodeName == "" {

@@ -26,11 +26,13 @@ type Oracle struct {
 
 	cutover v1alpha1.Cutover // as last written
 	nodes   map[string]*node // by name
-	gone    map[types.UID]bool
 	pods    map[types.UID]*pod
-	asked   map[string]*v1alpha1.NodeCutover // by name, as last written
-	passed  map[types.UID]metav1.MicroTime   // by node UID: when the newest passing answer before a drain expires
-	legacy  legacy
+	// Nodes and pods that have gone: a write of theirs may be logged later, for the log is in the order of answers.
+	gone   map[types.UID]bool
+	left   map[types.UID]*pod
+	asked  map[string]*v1alpha1.NodeCutover // by name, as last written
+	passed map[types.UID]metav1.MicroTime   // by node UID: when the newest passing answer before a drain expires
+	legacy legacy
 
 	seen       Seen
 	violations []string
@@ -76,7 +78,7 @@ func (o *Oracle) Seen() Seen { return o.seen }
 func (o *Oracle) See(e *Event) {
 	if o.nodes == nil {
 		o.nodes, o.pods, o.asked = map[string]*node{}, map[types.UID]*pod{}, map[string]*v1alpha1.NodeCutover{}
-		o.passed, o.gone = map[types.UID]metav1.MicroTime{}, map[types.UID]bool{}
+		o.passed, o.gone, o.left = map[types.UID]metav1.MicroTime{}, map[types.UID]bool{}, map[types.UID]*pod{}
 	}
 	if !e.Write() {
 		return
@@ -283,7 +285,14 @@ func (o *Oracle) nodeGone(name string) {
 	delete(o.nodes, name)
 	for uid, p := range o.pods {
 		if p.node == name {
-			delete(o.pods, uid)
+			o.podGone(uid)
 		}
+	}
+}
+
+func (o *Oracle) podGone(uid types.UID) {
+	if p := o.pods[uid]; p != nil {
+		o.left[uid] = p
+		delete(o.pods, uid)
 	}
 }

@@ -179,6 +179,21 @@ func TestANodeThatIsGoneStaysGone(t *testing.T) {
 	}
 }
 
+// TestAnEvictionMayBeLoggedAfterItsPodHasGone: a kubelet that has no time to lose is answered first.
+func TestAnEvictionMayBeLoggedAfterItsPodHasGone(t *testing.T) {
+	gone := func(s *story) {
+		p := s.pod("old", "web", "10.0.1.7")
+		s.add("system:node:old", "delete", "pods", p, nil)
+		s.evict(p)
+	}
+	if o, broken := judge(tell(chapters{evict: gone})); broken != "" || o.Seen().Evictions != 1 {
+		t.Errorf("saw %+v: %s", o.Seen(), broken)
+	}
+	if _, broken := judge(tell(chapters{drain: func(*story) {}, evict: gone})); !strings.Contains(broken, "no slot in Confirm or Drain") {
+		t.Errorf("without a step that evicts the oracle says %q", broken)
+	}
+}
+
 // TestARequestThatNobodyReadIsNoEviction: without the right to evict a request is sent away before its body is read.
 func TestARequestThatNobodyReadIsNoEviction(t *testing.T) {
 	s := tell(chapters{})
