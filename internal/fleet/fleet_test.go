@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -149,4 +150,23 @@ func TestAgentsAnswerWhatTheyAreAskedAndNothingElse(t *testing.T) {
 	answered("", v1alpha1.RoleOverlay, v1alpha1.VerdictFail)
 	question("two", n.UID, time.Minute)
 	answered("two", v1alpha1.RoleOverlay, v1alpha1.VerdictFail)
+}
+
+// TestALeaseIsRenewedAgainAndAgain: a roll of thousands of nodes lasts longer than the first two.
+func TestALeaseIsRenewedAgainAndAgain(t *testing.T) {
+	f := fleet.Start(t, server.Config())
+	var last time.Time
+	for i := range 3 {
+		if err := fleet.Renew(t.Context(), f.Client, "some-node"); err != nil {
+			t.Fatalf("renewal %d: %v", i+1, err)
+		}
+		var lease coordinationv1.Lease
+		if err := f.Client.Get(t.Context(), client.ObjectKey{Namespace: corev1.NamespaceNodeLease, Name: "some-node"}, &lease); err != nil {
+			t.Fatal(err)
+		}
+		if !lease.Spec.RenewTime.After(last) {
+			t.Errorf("renewal %d is of %s, as the one before", i+1, lease.Spec.RenewTime)
+		}
+		last = lease.Spec.RenewTime.Time
+	}
 }
