@@ -19,6 +19,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/isolated"
 )
 
 const port = 9794
@@ -34,17 +36,7 @@ type space struct {
 
 func newSpace(tb testing.TB) *space {
 	tb.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	must(tb, err)
-	defer home.Close()
-	ns, err := netns.New()
-	must(tb, err)
-	must(tb, netns.Set(home))
-	h, err := netlink.NewHandleAt(ns)
-	must(tb, err)
-	tb.Cleanup(func() { h.Close(); ns.Close() })
+	ns, h := isolated.NewNetwork(tb)
 	s := &space{tb, ns, h}
 	s.do(func() {
 		for _, rate := range []string{"icmp_ratelimit", "icmp_msgs_per_sec", "ip_forward"} {
@@ -96,7 +88,7 @@ type network struct{ here, router, there *space }
 // newNetwork makes one whose router takes so much on the far side; the far host's own NIC has another MTU if it is given.
 func newNetwork(tb testing.TB, far, farNIC int) network {
 	tb.Helper()
-	if os.Getenv(isolated) == "" {
+	if !isolated.Tests() {
 		tb.Skip("needs root: makes network namespaces")
 	}
 	n := network{newSpace(tb), newSpace(tb), newSpace(tb)}

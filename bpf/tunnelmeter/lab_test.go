@@ -18,6 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/isolated"
 )
 
 // patience is how long a test waits for what has to come, on a machine that is busy with other tests.
@@ -51,18 +53,8 @@ type space struct {
 func newSpace(tb testing.TB) *space {
 	tb.Helper()
 	needsRoot(tb)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	must(tb, err)
-	defer home.Close()
-	ns, err := netns.New()
-	must(tb, err)
-	must(tb, netns.Set(home))
-	handle, err := netlink.NewHandleAt(ns)
-	must(tb, err)
+	ns, handle := isolated.NewNetwork(tb)
 	s := &space{tb, ns, handle}
-	tb.Cleanup(func() { handle.Close(); ns.Close() })
 	s.do(func() {
 		// No neighbour discovery, and nothing else that nobody in the test sends.
 		for _, which := range []string{"all", "default"} {

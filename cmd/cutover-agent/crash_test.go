@@ -27,6 +27,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 	"github.com/cni-cutover/cni-cutover/internal/fleet"
+	"github.com/cni-cutover/cni-cutover/internal/isolated"
 	"github.com/cni-cutover/cni-cutover/internal/meddler"
 	"github.com/cni-cutover/cni-cutover/internal/program"
 )
@@ -41,13 +42,18 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	if isolate() {
-		return
-	}
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(apiserver.Run(m, func(s *apiserver.Server) error {
-		server = s
-		return s.InstallAccounts(context.Background(), namespace)
+	os.Exit(isolated.Run(func() int {
+		if isolated.Tests() {
+			if err := plugNIC(); err != nil {
+				fmt.Fprintln(os.Stderr, "making a NIC for the tests:", err)
+				return 1
+			}
+		}
+		return apiserver.Run(m, func(s *apiserver.Server) error {
+			server = s
+			return s.InstallAccounts(context.Background(), namespace)
+		})
 	}))
 }
 

@@ -4,14 +4,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,40 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cni-cutover/cni-cutover/internal/fleet"
+	"github.com/cni-cutover/cni-cutover/internal/isolated"
 	"github.com/cni-cutover/cni-cutover/internal/program"
 )
 
-const isolated = "CUTOVER_AGENT_TEST_ISOLATED"
-
-// isolate runs the tests again as a child in a network namespace of its own, with a NIC that carries the default route, and says
-// that it has done so: an agent that attaches its meter must not find this machine's NIC.
-func isolate() bool {
-	if os.Geteuid() != 0 {
-		return false
-	}
-	if os.Getenv(isolated) != "" {
-		if err := plugNIC(); err != nil {
-			fmt.Fprintln(os.Stderr, "making a NIC for the tests:", err)
-			os.Exit(1)
-		}
-		return false
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), isolated+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // Pdeathsig is about the thread
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the tests in a network of their own:", err)
-		os.Exit(1)
-	}
-	return true
-}
-
+// plugNIC gives the tests' own network a NIC that carries the default route: an agent that attaches its meter must not find this
+// machine's.
 func plugNIC() error {
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
@@ -88,7 +56,7 @@ func plugNIC() error {
 
 func needsRoot(t *testing.T) {
 	t.Helper()
-	if os.Getenv(isolated) == "" {
+	if !isolated.Tests() {
 		t.Skip("needs root: the agent attaches programs to a NIC of this test")
 	}
 }
