@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
 // version is set when a release is built.
@@ -46,6 +48,17 @@ func run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 type verdict int
 
 func (v verdict) Error() string { return fmt.Sprintf("the outcome is %d", int(v)) }
+
+// exitOf returns the end of a command that judged something.
+func exitOf(v v1alpha1.Verdict) error {
+	switch v {
+	case v1alpha1.VerdictFail:
+		return verdict(codeBlocked)
+	case v1alpha1.VerdictUnknown:
+		return verdict(codeUnsure)
+	}
+	return nil
+}
 
 func codeOf(err error, stderr io.Writer) int {
 	var v verdict

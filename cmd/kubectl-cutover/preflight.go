@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/preflight"
 	"github.com/cni-cutover/cni-cutover/preflight/gather"
 )
@@ -90,13 +89,7 @@ func (a *app) runPreflight(ctx context.Context, o preflightOptions) error {
 	if err != nil {
 		return err
 	}
-	switch r.Verdict() {
-	case v1alpha1.VerdictFail:
-		return verdict(codeBlocked)
-	case v1alpha1.VerdictUnknown:
-		return verdict(codeUnsure)
-	}
-	return nil
+	return exitOf(r.Verdict())
 }
 
 // snapshot takes a snapshot, or loads one.

@@ -222,13 +222,7 @@ func (a *app) runCheck(ctx context.Context, o checkOptions) error {
 	if err := a.print(o.output, &r, func() error { return r.Write(a.Out, o.all) }); err != nil {
 		return err
 	}
-	switch r.Verdict() {
-	case v1alpha1.VerdictFail:
-		return verdict(codeBlocked)
-	case v1alpha1.VerdictUnknown:
-		return verdict(codeUnsure)
-	}
-	return nil
+	return exitOf(r.Verdict())
 }
 
 // gatherCheck returns the values to judge and the cluster to judge them for: what --live shows of it, and what flags say.
