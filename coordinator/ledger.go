@@ -64,26 +64,17 @@ func (l *sharedLedger) get(ctx context.Context) (*v1alpha1.Cutover, error) {
 
 // checkNoSlot fails if a slot that was no more is in the ledger: what is on its node belongs to it again.
 func checkNoSlot(now *v1alpha1.Cutover, slot types.UID) error {
-	for i := range now.Status.Slots {
-		if now.Status.Slots[i].NodeUID == slot {
-			return errStale
-		}
+	if now.Status.SlotOf(slot) != nil {
+		return errStale
 	}
 	return nil
 }
 
 // checkSlot fails if a slot is gone or in another step than the Decision knew.
 func checkSlot(w *plan.World, now *v1alpha1.Cutover, slot types.UID) error {
-	for i := range w.Cutover.Status.Slots {
-		before := &w.Cutover.Status.Slots[i]
-		if before.NodeUID != slot {
-			continue
-		}
-		for k := range now.Status.Slots {
-			if s := &now.Status.Slots[k]; s.NodeUID == slot && s.Step == before.Step {
-				return nil
-			}
-		}
+	before, s := w.Cutover.Status.SlotOf(slot), now.Status.SlotOf(slot)
+	if before == nil || s == nil || s.Step != before.Step {
+		return errStale
 	}
-	return errStale
+	return nil
 }

@@ -181,12 +181,8 @@ func (r *Reconciler) decide(ctx context.Context, cutover *v1alpha1.Cutover) (*pl
 
 // sameStep says whether a slot is in the step that the ledger had: a refusal is about that one.
 func sameStep(w *plan.World, s *v1alpha1.Slot) bool {
-	for _, before := range w.Cutover.Status.Slots {
-		if before.NodeUID == s.NodeUID {
-			return before.Step == s.Step
-		}
-	}
-	return false
+	before := w.Cutover.Status.SlotOf(s.NodeUID)
+	return before != nil && before.Step == s.Step
 }
 
 // write writes the ledger by compare-and-swap, if it says anything new.

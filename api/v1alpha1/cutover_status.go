@@ -129,6 +129,16 @@ type NodeCounts struct {
 	Unknown int32 `json:"unknown"`
 }
 
+// SlotOf returns the slot of a node, by its UID; nil if it has none.
+func (s *CutoverStatus) SlotOf(node types.UID) *Slot {
+	for i := range s.Slots {
+		if s.Slots[i].NodeUID == node {
+			return &s.Slots[i]
+		}
+	}
+	return nil
+}
+
 // Concerned returns the node whose state a slot waits for: its own as long as that is there to be emptied, then the
 // replacement.
 func (s *Slot) Concerned() string {

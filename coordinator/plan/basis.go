@@ -50,8 +50,9 @@ func (w *World) Lacks(d Decision) Basis {
 	}
 	for i := range d.Status.Slots {
 		s := &d.Status.Slots[i]
-		before, had := stepIn(w.Cutover.Status.Slots, s)
-		granted, emptied := !had, had && before != s.Step && emptying(s.Step) && !emptying(before)
+		before := w.Cutover.Status.SlotOf(s.NodeUID)
+		granted := before == nil
+		emptied := !granted && emptying(s.Step) && !emptying(before.Step)
 		if !granted && !emptied {
 			continue
 		}
@@ -65,16 +66,6 @@ func (w *World) Lacks(d Decision) Basis {
 		}
 	}
 	return b
-}
-
-// stepIn returns the step in which slots hold a slot's node, and whether they do.
-func stepIn(slots []v1alpha1.Slot, of *v1alpha1.Slot) (v1alpha1.Step, bool) {
-	for i := range slots {
-		if slots[i].NodeUID == of.NodeUID {
-			return slots[i].Step, true
-		}
-	}
-	return "", false
 }
 
 // emptying says whether a node's pods have been told to go in this step.

@@ -6,11 +6,9 @@ package plan
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -27,14 +25,6 @@ func done() progress { return progress{done: true} }
 
 func waitFor(reason v1alpha1.Reason, format string, args ...any) progress {
 	return progress{reason: reason, message: Clip(fmt.Sprintf(format, args...))}
-}
-
-// stays is the progress of a slot at whose node nobody has looked this time: what it waited for, if that is of its step.
-func stays(s *v1alpha1.Slot, reason v1alpha1.Reason, format string, args ...any) progress {
-	if row, known := stepOf(s.Step); known && slices.Contains(row.mayWaitFor(), s.Reason) {
-		return progress{reason: s.Reason, message: s.Message}
-	}
-	return waitFor(reason, format, args...)
 }
 
 // slots moves every slot of the ledger as far as the world allows, whatever the phase and whatever the spec says by now:
@@ -182,91 +172,6 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
 	return heard(s, d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act))
 }
 
-// lookDrain evicts as long as the agent's answer is good. A drain may take longer than an answer lasts, and the node may
-// stop being safe meanwhile: then the pods that are left stay where they are.
-func (d *decider) lookDrain(s *v1alpha1.Slot, n *Node, act bool) progress {
-	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
-		return p
-	}
-	left, looked := d.w.Drains[s.NodeUID]
-	switch {
-	case !looked:
-		d.wakeAt(d.w.Now.Add(PollEvery))
-		return stays(s, v1alpha1.Evicting, "pods are leaving %s", s.Node)
-	case len(left.Impossible) > 0:
-		return waitFor(v1alpha1.DrainImpossible, "%s cannot be drained: %s", s.Node, strings.Join(left.Impossible, "; "))
-	case left.Empty():
-		return done()
-	}
-	d.wakeAt(d.w.Now.Add(PollEvery))
-	role := n.Role()
-	if role == v1alpha1.RoleUnknown {
-		return waitFor(v1alpha1.AnswerRefused, "no more pods are evicted from %s for now: its agent has not reported in this boot which CNI owns its pods", s.Node)
-	}
-	a := d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role}, act)
-	switch {
-	case a.safe && act && len(left.Evict) > 0:
-		d.act(Evict{Slot: s.NodeUID, Node: s.Node, Pods: left.Evict, Until: n.Cutover.Spec.Challenge.ExpiresAt.Time})
-	case !a.safe && !a.fresh:
-		return waitFor(a.reason, "no more pods are evicted from %s for now: %s", s.Node, a.message)
-	}
-	if left.Going == 0 && slices.Contains(notEvicted(), s.Reason) {
-		return progress{reason: s.Reason, message: s.Message} // what the last attempt was told, until the next is told otherwise
-	}
-	if len(left.Evict) == 0 {
-		return d.lookLeaving(s, left.Leaving)
-	}
-	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
-}
-
-// notEvicted are the reasons for which the API server did not evict a pod.
-func notEvicted() []v1alpha1.Reason {
-	return append(refused(), v1alpha1.EvictionBlocked, v1alpha1.EvictionRefused, v1alpha1.BudgetsOverlap)
-}
-
-// refused are the reasons for which the API server did not do what it was asked for.
-func refused() []v1alpha1.Reason {
-	return []v1alpha1.Reason{v1alpha1.WriteRefused, v1alpha1.PermissionMissing, v1alpha1.AdmissionRefused}
-}
-
-// lookLeaving is about pods that have all been told to go: one should be gone by now, or one may take long.
-func (d *decider) lookLeaving(s *v1alpha1.Slot, pods []Leaving) progress {
-	var last Leaving
-	for _, p := range pods {
-		if d.w.Now.After(p.Due.Add(leavingSlack)) {
-			why := "its kubelet has not ended it: look at the node"
-			if len(p.Finalizers) > 0 {
-				why = "finalizers keep it, and whoever owns them has to remove them: " + strings.Join(p.Finalizers, ", ")
-			}
-			return waitFor(v1alpha1.PodStuck, "pod %s on %s should have been gone at %s; %s", p.Pod, s.Node, p.Due.UTC().Format(time.RFC3339), why)
-		}
-		if p.Due.After(last.Due) {
-			last = p
-		}
-	}
-	if last.Due.Sub(d.w.Now) > leavingLong {
-		return waitFor(v1alpha1.Evicting, "pods are leaving %s; the grace period of %s ends at %s", s.Node, last.Pod, last.Due.UTC().Format(time.RFC3339))
-	}
-	return waitFor(v1alpha1.Evicting, "pods are leaving %s", s.Node)
-}
-
-func (d *decider) lookDetach(s *v1alpha1.Slot) progress {
-	left, looked := d.w.Drains[s.NodeUID]
-	if !looked {
-		d.wakeAt(d.w.Now.Add(PollEvery))
-		return stays(s, v1alpha1.VolumesAttached, "volumes of %s are looked at", s.Node)
-	}
-	if !left.Empty() {
-		return progress{back: v1alpha1.StepDrain, reason: v1alpha1.Evicting, message: "a pod that tolerates the cordon came to " + s.Node + " after it was drained"}
-	}
-	volumes, looked := d.w.Volumes[s.NodeUID]
-	if looked && len(volumes) == 0 {
-		return done()
-	}
-	d.wakeAt(d.w.Now.Add(PollEvery))
-	return waitFor(v1alpha1.VolumesAttached, "volumes are attached to %s: %s", s.Node, strings.Join(volumes, ", "))
-}
-
 func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
 	r, _ := d.node(s.ReplacementUID)
 	if !r.Ready {
@@ -341,69 +246,3 @@ func (d *decider) hold(s *v1alpha1.Slot, reason v1alpha1.Reason, message string)
 	s.HeldSince = &now
 	d.note(s.Node, true, reason, "Hold", "slot of %s is held in %s: %s", s.Node, s.Step, message)
 }
-
-// released says whether a person gave the slot back: on the NodeCutover of either node, or, if both are gone, by the
-// node's name on the Cutover.
-func (d *decider) released(s v1alpha1.Slot) bool {
-	gone := true
-	for _, uid := range []types.UID{s.NodeUID, s.ReplacementUID} {
-		n, ok := d.node(uid)
-		if ok && releaseAsked(n) {
-			return true
-		}
-		gone = gone && !ok
-	}
-	return gone && d.w.Cutover.Annotations[v1alpha1.AnnotationRelease] == s.Node
-}
-
-func releaseAsked(n *Node) bool {
-	if n.Cutover == nil {
-		return false
-	}
-	_, ok := n.Cutover.Annotations[v1alpha1.AnnotationRelease]
-	return ok
-}
-
-// finish takes a slot off the ledger and keeps what the report needs of it.
-func (d *decider) finish(s v1alpha1.Slot, outcome v1alpha1.Outcome) {
-	if outcome == v1alpha1.OutcomeReplaced {
-		d.status.Rolled++
-		d.note(s.Node, false, v1alpha1.AsWanted, "Finish", "%s has been replaced by %s", s.Node, s.Replacement)
-	} else {
-		d.note(s.Node, true, s.Reason, "Release", "the held slot of %s was released in %s", s.Node, s.Step)
-	}
-	d.status.Finished = append(d.status.Finished, v1alpha1.FinishedSlot{
-		Node: s.Node, Replacement: s.Replacement, ReplacementUID: s.ReplacementUID, Zone: s.Zone, Outcome: outcome,
-		GrantedAt: s.GrantedAt, FinishedAt: metav1.NewMicroTime(d.w.Now),
-	})
-	for len(d.status.Finished) > maxFinished || len(d.status.Finished) > minFinished && !d.claimable(&d.status.Finished[0]) {
-		d.status.Finished = d.status.Finished[1:]
-	}
-}
-
-// claimable says whether the replacement of a slot that has ended could be claimed by another: by one that was granted before
-// that end, or by one that is granted now. The clocks of two coordinators may differ by clocksDiffer.
-func (d *decider) claimable(f *v1alpha1.FinishedSlot) bool {
-	ended := f.FinishedAt.Add(clocksDiffer)
-	return d.w.Now.Before(ended) || slices.ContainsFunc(d.w.Cutover.Status.Slots, func(s v1alpha1.Slot) bool { return s.GrantedAt.Time.Before(ended) })
-}
-
-// PollEvery is how often pods and volumes of a node that is being emptied are looked at: nothing watches all pods of a
-// cluster for the sake of a few nodes. In between, what the last look said stands.
-const PollEvery = time.Second
-
-const (
-	// leavingSlack is how long after its grace period a pod may still be there: a kubelet kills at its end, and then has to
-	// unmount volumes and to tell.
-	leavingSlack = 10 * time.Second
-	// leavingLong is a grace period that people should hear of while it runs; 30 s is the default.
-	leavingLong = time.Minute
-)
-
-// How many finished slots the ledger keeps: the last few for people, and those whose replacements could still be claimed, but
-// no more than could be while as many slots as there may be are held. Each makes every write of the ledger a hundredth longer.
-const (
-	minFinished  = 16
-	maxFinished  = 64
-	clocksDiffer = time.Minute
-)
