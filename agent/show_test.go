@@ -6,21 +6,17 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
 
 // bareNode is a node that has just booted: a kernel, a NIC, and nothing of any CNI.
 func bareNode() *facts.Facts {
@@ -46,19 +42,7 @@ func TestShowsAReportToPeople(t *testing.T) {
 	if err := Show(&out, "table", "n1", why, s); err != nil {
 		t.Fatal(err)
 	}
-	const path = "testdata/bare-node.table"
-	if *update {
-		if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("not as in %s (run with -update to write it): %s", path, diff)
-	}
+	golden.Match(t, "testdata/bare-node.table", out.String())
 }
 
 func TestShowsTheSameToPrograms(t *testing.T) {

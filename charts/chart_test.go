@@ -9,7 +9,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"flag"
 	"io"
 	"io/fs"
 	"os"
@@ -19,7 +18,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,9 +25,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	sigsyaml "sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "write the goldens and what is derived from values.yaml")
+	"github.com/cni-cutover/cni-cutover/internal/golden"
+)
 
 const (
 	chart = "cni-cutover"
@@ -120,27 +118,6 @@ func find[T runtime.Object](objects []runtime.Object) []T {
 }
 
 // golden compares got with a file of the chart, or writes it.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	path = filepath.Join(chart, path)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run: go test ./charts -update", err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s is behind (-is +should be); if that is wanted, run: go test ./charts -update\n%s", path, diff)
-	}
-}
-
 func TestLintIsClean(t *testing.T) {
 	for name, args := range map[string][]string{"defaults": nil, "everything": {"--values", everything}} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +133,7 @@ func TestRendersAsBefore(t *testing.T) {
 	for name, args := range map[string][]string{"default": nil, "everything": {"--values", everything}} {
 		t.Run(name, func(t *testing.T) {
 			key := regexp.MustCompile(`(?m)^  current: [A-Za-z0-9+/=]{64}$`) // 48 random bytes of letters and digits
-			golden(t, "testdata/"+name+".yaml", key.ReplaceAllString(mustRender(t, args...), "  current: RANDOM"))
+			golden.Match(t, filepath.Join(chart, "testdata/"+name+".yaml"), key.ReplaceAllString(mustRender(t, args...), "  current: RANDOM"))
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
 
 type schema map[string]any
@@ -170,7 +171,7 @@ func TestTheSchemaIsThatOfTheValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "values.schema.json", string(out)+"\n")
+	golden.Match(t, filepath.Join(chart, "values.schema.json"), string(out)+"\n")
 }
 
 // TestTheSchemaRefusesUnknownKeysEverywhere reads the file itself: whatever derived it, it is what helm obeys.
@@ -230,7 +231,7 @@ func TestTheReadmeListsTheValues(t *testing.T) {
 		}
 	}
 	rows(valuesOfChart(t))
-	golden(t, "README.md", head+begin+table.String()+"\n"+end+tail)
+	golden.Match(t, filepath.Join(chart, "README.md"), head+begin+table.String()+"\n"+end+tail)
 }
 
 func TestAValueMustBeExplained(t *testing.T) {

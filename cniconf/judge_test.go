@@ -4,7 +4,6 @@
 package cniconf
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"reflect"
@@ -14,9 +13,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"github.com/cni-cutover/cni-cutover/internal/golden"
+)
 
 // sample returns a real file from testdata.
 func sample(t testing.TB, name string) string {
@@ -204,7 +203,6 @@ func checkOutcome(t *testing.T, d Directory, o Outcome) {
 
 // TestWhatPeopleRead keeps every sentence in one file, to be read as a text.
 func TestWhatPeopleRead(t *testing.T) {
-	const golden = "testdata/sentences.golden"
 	var b strings.Builder
 	for _, s := range scenarios(t) {
 		o := s.dir.Judge()
@@ -217,18 +215,7 @@ func TestWhatPeopleRead(t *testing.T) {
 		}
 		fmt.Fprintln(&b)
 	}
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatalf("writing the golden file: %v", err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatalf("reading the golden file (make it with -update): %v", err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("sentences changed (-want +got); run with -update if that is meant:\n%s", diff)
-	}
+	golden.Match(t, "testdata/sentences.golden", b.String())
 }
 
 func TestMultusOptionsAreKept(t *testing.T) {

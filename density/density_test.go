@@ -4,10 +4,8 @@
 package density
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,26 +16,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run go test ./density -update", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got), if it is right run go test ./density -update:\n%s", path, diff)
-	}
-}
 
 // TestKnownAnswers: AWS's own figures (amazon-vpc-cni-k8s, misc/eni-max-pods.txt) and its calculator's with prefixes.
 func TestKnownAnswers(t *testing.T) {
@@ -334,7 +315,7 @@ func TestReportsAreWritten(t *testing.T) {
 			if err := write(&b); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name, b.String())
+			golden.Match(t, filepath.Join("testdata", name), b.String())
 		})
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,26 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run go test ./preflight -update", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got), if it is right run go test ./preflight -update:\n%s", path, diff)
-	}
-}
 
 func onHost(pod string) []Backend {
 	return []Backend{{Address: "10.0.1.10", Pod: pod, HostNetwork: true}}
@@ -215,8 +196,8 @@ func TestReportsAreWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	golden(t, "report.txt", table.String())
-	golden(t, "report.xml", junit.String())
+	golden.Match(t, filepath.Join("testdata", "report.txt"), table.String())
+	golden.Match(t, filepath.Join("testdata", "report.xml"), junit.String())
 	if strings.Contains(table.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[31;1mFail") {
 		t.Error("colour is where it should not be, or not where it should")
 	}
@@ -267,7 +248,7 @@ func TestKeptSnapshotsAreJudged(t *testing.T) {
 			if err := r.Write(&table, false); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name+".txt", table.String())
+			golden.Match(t, filepath.Join("testdata", name+".txt"), table.String())
 		})
 	}
 }

@@ -4,23 +4,19 @@
 package status
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
 
 func noon() time.Time { return time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC) }
 
@@ -91,19 +87,7 @@ func TestTheTable(t *testing.T) {
 			if err := (View{Cutover: c, Reports: reports, Now: noon()}).Write(&out); err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join("testdata", name)
-			if *update {
-				if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), out.String()); diff != "" {
-				t.Errorf("%s (-want +got), if it is right run go test ./status -update:\n%s", path, diff)
-			}
+			golden.Match(t, filepath.Join("testdata", name), out.String())
 			if strings.Contains(out.String(), "\x1b") {
 				t.Error("a message reached the terminal with its control characters")
 			}

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
 
 const (
@@ -233,7 +234,7 @@ k8sServicePort: 443
 	if err := r.Write(&out, false); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/published.txt", out.String())
+	golden.Match(t, "testdata/published.txt", out.String())
 	if r.Verdict() != fails {
 		t.Errorf("the verdict is %s", r.Verdict())
 	}
@@ -318,7 +319,7 @@ func TestThePageListsTheRules(t *testing.T) {
 	for _, r := range rules() {
 		fmt.Fprintf(&table, "| %s | %s | %s? | %s |\n", r.name, r.in(), r.asks, strings.ReplaceAll(r.source, "*", "\\*"))
 	}
-	golden(t, page, head+begin+table.String()+"\n"+end+tail)
+	golden.Match(t, page, head+begin+table.String()+"\n"+end+tail)
 }
 
 func TestPrefixesAreWrittenAsYAML(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,32 +15,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; run go test ./values -update", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got), if it is right run go test ./values -update:\n%s", path, diff)
-	}
-}
 
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
@@ -106,11 +87,11 @@ func TestReferencesAreWritten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "replacement-nodes.yaml" {
-				golden(t, filepath.Join("testdata", name), must[string](t)(reference(Version{1, 18, 11}, Install).ReplacementNodes("kube-system")))
+				golden.Match(t, filepath.Join("testdata", name), must[string](t)(reference(Version{1, 18, 11}, Install).ReplacementNodes("kube-system")))
 				return
 			}
 			text := must[string](t)(f.YAML())
-			golden(t, filepath.Join("testdata", name), text)
+			golden.Match(t, filepath.Join("testdata", name), text)
 			written := must[*Values](t)(FromYAML(name, []byte(text), f.Version))
 			for _, l := range f.lines() {
 				if got, want := strings.Join(written.list(l.path), " "), strings.Join(f.Values().list(l.path), " "); got != want {

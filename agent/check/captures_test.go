@@ -6,7 +6,6 @@ package check
 import (
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"net"
 	"net/netip"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -26,9 +24,8 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/cniconf"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the goldens")
 
 // TestARealCiliumNodePasses judges two nodes of a real Cilium 1.18.11 by what was captured of them.
 func TestARealCiliumNodePasses(t *testing.T) {
@@ -56,7 +53,7 @@ func TestARealCiliumNodePasses(t *testing.T) {
 			}
 			got, err := yaml.Marshal(findings)
 			must(t, err)
-			golden(t, filepath.Join("testdata", name+".golden.yaml"), got)
+			golden.Match(t, filepath.Join("testdata", name+".golden.yaml"), string(got))
 		})
 	}
 }
@@ -121,18 +118,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func golden(t *testing.T, path string, got []byte) {
-	t.Helper()
-	if *update {
-		must(t, os.WriteFile(path, got, 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("not as in %s (run with -update to write it): %s", path, diff)
 	}
 }
 

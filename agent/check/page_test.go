@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
 
 func TestTheChecksPageIsRenderedFromTheChecks(t *testing.T) {
@@ -20,7 +21,7 @@ func TestTheChecksPageIsRenderedFromTheChecks(t *testing.T) {
 	if i := strings.Index(page, ") |  |"); i >= 0 {
 		t.Errorf("a reason has no advice: ...%s", page[max(0, i-80):i])
 	}
-	golden(t, "../../docs/checks.md", []byte(page))
+	golden.Match(t, "../../docs/checks.md", page)
 }
 
 func TestEveryCheckIsDescribed(t *testing.T) {

@@ -4,40 +4,16 @@
 package plan
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write what the tests got as golden files")
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("reading the golden file: run go test with -update to make it: %v", err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s is no longer what the code gives (-want +got); look at the difference, then run go test with -update:\n%s", path, diff)
-	}
-}
 
 // baseSpec is a spec as the API server would complete it, with times that make a story short to read.
 func baseSpec() v1alpha1.CutoverSpec {
@@ -112,7 +88,7 @@ func TestRolloutsReadAsStories(t *testing.T) {
 			if !c.run(3000) {
 				t.Errorf("the cutover did not end; it is in %s: %v", c.cutover.Status.Phase, c.cutover.Status.Conditions)
 			}
-			golden(t, filepath.Join("testdata", "rollouts", strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-")+".log"), strings.Join(c.log, "\n")+"\n")
+			golden.Match(t, filepath.Join("testdata", "rollouts", strings.ReplaceAll(strings.ReplaceAll(name, ",", ""), " ", "-")+".log"), strings.Join(c.log, "\n")+"\n")
 		})
 	}
 }

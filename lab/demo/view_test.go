@@ -5,38 +5,17 @@ package demo
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 	"github.com/cni-cutover/cni-cutover/lab/traffic/load"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got; -update writes it):\n%s", path, diff)
-	}
-}
 
 func at(seconds int) metav1.MicroTime {
 	return metav1.NewMicroTime(time.Date(2026, 1, 1, 12, 0, seconds, 0, time.UTC))
@@ -77,7 +56,7 @@ func TestViewTellsWhatAPersonWantsToFollow(t *testing.T) {
 		"CHANGES FROM NOTHING", strings.Join(changes(snapshot{}, before), "\n"), "",
 		"CHANGES", strings.Join(changes(before, now), "\n"), "", "STATUS", status(now), "",
 	}, "\n")
-	golden(t, "view.golden", text)
+	golden.Match(t, filepath.Join("testdata", "view.golden"), text)
 	if same := changes(now, now); len(same) > 0 {
 		t.Errorf("the same again is told as %q", same)
 	}
@@ -122,5 +101,5 @@ func TestReportShowsTimesRequestsAndProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "report.golden", out.String())
+	golden.Match(t, filepath.Join("testdata", "report.golden"), out.String())
 }

@@ -5,24 +5,20 @@ package node
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/cni-cutover/cni-cutover/internal/golden"
 	"github.com/cni-cutover/cni-cutover/lab/machine"
 	"github.com/cni-cutover/cni-cutover/lab/vpc"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func example(t *testing.T) machine.Spec {
 	t.Helper()
@@ -59,19 +55,7 @@ func TestNode(t *testing.T) {
 	for _, file := range spec.Files {
 		fmt.Fprintf(&text, "file %s\n%s\n", file.Path, file.Content)
 	}
-	const golden = "testdata/node.golden"
-	if *update {
-		if err := os.WriteFile(golden, text.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), text.String()); diff != "" {
-		t.Errorf("the node differs from %s (-want +got); -update accepts it:\n%s", golden, diff)
-	}
+	golden.Match(t, "testdata/node.golden", text.String())
 }
 
 func TestSettingsAreYAML(t *testing.T) {
