@@ -23,14 +23,15 @@ func gate(t *testing.T) (closed <-chan struct{}, open func()) {
 	return c, open
 }
 
-// await waits until a channel is closed, or fails the test with what is missing.
-func await(t *testing.T, closed <-chan struct{}, within time.Duration, missing string) {
+// await waits for a value, or for the end of a channel, or fails the test with what is missing.
+func await[T any](t *testing.T, from <-chan T, within time.Duration, missing string) (got T) {
 	t.Helper()
 	select {
-	case <-closed:
+	case got = <-from:
 	case <-time.After(within):
 		t.Fatalf("after %s still: %s", within, missing)
 	}
+	return got
 }
 
 // TestTwoCoordinatorsLead: the first is stopped with a write of its own on the way, the second leads and goes on, then the

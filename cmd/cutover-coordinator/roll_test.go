@@ -200,9 +200,14 @@ func (r *roll) final() string {
 	for _, p := range s.Phases {
 		fmt.Fprintf(&b, "phase %s begun %t ended %t\n", p.Phase, !p.StartedAt.IsZero(), !p.FinishedAt.IsZero())
 	}
+	// Sorted: the first node that answers well gets the slot, which need not be the first one by name.
+	var left, came []string
 	for _, f := range s.Finished {
-		fmt.Fprintf(&b, "%s was %s by %s\n", f.Node, f.Outcome, f.Replacement)
+		left, came = append(left, fmt.Sprintf("%s was %s", f.Node, f.Outcome)), append(came, f.Replacement)
 	}
+	slices.Sort(left)
+	slices.Sort(came)
+	fmt.Fprintf(&b, "%s, and there came: %s\n", strings.Join(left, ", "), strings.Join(came, ", "))
 	for _, c := range s.Conditions {
 		fmt.Fprintf(&b, "%s %s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
 	}
@@ -227,8 +232,7 @@ phase InstallCilium begun true ended true
 phase FenceLegacy begun true ended true
 phase RollNodes begun true ended true
 phase RemoveLegacy begun true ended true
-node-1 was Replaced by node-3
-node-2 was Replaced by node-4
+node-1 was Replaced, node-2 was Replaced, and there came: node-3, node-4
 `
 
 // ends waits until the cluster is what an undisturbed roll leaves behind, and says so if it never is.

@@ -6,6 +6,7 @@ package oracle
 import (
 	"cmp"
 	"encoding/json"
+	"net/http"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,7 +53,9 @@ func (o *Oracle) outOfService(at time.Time) int {
 	return out
 }
 
-// judgeEviction holds an eviction against the ledger and the answers. The API server may have refused it: asking is enough.
+// judgeEviction holds an eviction against the ledger and the answers. The API server may have refused it: asking is enough,
+// unless there was nothing to evict any more. A request that was long on its way meets a pod that another coordinator has
+// evicted meanwhile, and a slot that has gone on.
 func (o *Oracle) judgeEviction(e *Event) {
 	if len(e.RequestObject) == 0 && !e.Done() {
 		return // it was sent away before anybody read what it asks for
@@ -65,6 +68,9 @@ func (o *Oracle) judgeEviction(e *Event) {
 		o.violate(e, "the eviction names no pod UID: a pod of the same name elsewhere would be evicted")
 		return
 	}
+	if e.ResponseStatus.Code == http.StatusNotFound {
+		return
+	}
 	which := *request.DeleteOptions.Preconditions.UID
 	p := cmp.Or(o.pods[which], o.left[which]) // a kubelet's delete may be answered before the eviction that it follows
 	if p == nil || p.node == "" {
@@ -73,8 +79,8 @@ func (o *Oracle) judgeEviction(e *Event) {
 		}
 		return
 	}
-	if o.nodes[p.node] == nil {
-		return // its node has gone meanwhile
+	if n := o.nodes[p.node]; n == nil || p.nodeUID != "" && p.nodeUID != n.uid {
+		return // its node has gone meanwhile, and another one may have its name
 	}
 	uid := o.nodes[p.node].uid
 	if s := o.slot(uid); s == nil || s.Step != v1alpha1.StepConfirm && s.Step != v1alpha1.StepDrain {
@@ -117,7 +123,7 @@ func (o *Oracle) seePod(e *Event) {
 	if e.ObjectRef.Subresource == "binding" {
 		var binding corev1.Binding
 		if json.Unmarshal(e.RequestObject, &binding) == nil && binding.UID != "" {
-			o.pods[binding.UID] = &pod{name: e.ObjectRef.Name, node: binding.Target.Name}
+			o.pods[binding.UID] = &pod{name: e.ObjectRef.Name, node: binding.Target.Name, nodeUID: o.uidOf(binding.Target.Name)}
 		}
 		return
 	}
@@ -137,6 +143,7 @@ func (o *Oracle) seePod(e *Event) {
 		o.pods[object.UID] = &pod{}
 	}
 	p := o.pods[object.UID]
+	p.nodeUID = cmp.Or(o.uidOf(object.Spec.NodeName), p.nodeUID)
 	p.name, p.node, p.hostNet = object.Namespace+"/"+object.Name, object.Spec.NodeName, object.Spec.HostNetwork
 	if object.Status.PodIP != "" && object.Status.PodIP != p.ip && !p.hostNet {
 		p.ip = object.Status.PodIP

@@ -64,6 +64,7 @@ type cordonRecord struct {
 // pod is what the log showed of a pod with an address of its own.
 type pod struct {
 	name, node string
+	nodeUID    types.UID // of the node that had that name when the pod was last written; empty where the log did not show it
 	hostNet    bool
 	ip         string
 }
@@ -112,8 +113,8 @@ func (o *Oracle) acts(e *Event) bool {
 }
 
 func (o *Oracle) violate(e *Event, format string, args ...any) {
-	o.violations = append(o.violations, fmt.Sprintf("%s %s %s %s by %s: %s", e.Received.UTC().Format("15:04:05.000"),
-		e.Verb, e.What(), e.ObjectRef.Name, e.User.Username, fmt.Sprintf(format, args...)))
+	o.violations = append(o.violations, fmt.Sprintf("%s %s %s %s by %s, answered %d: %s", e.Received.UTC().Format("15:04:05.000"),
+		e.Verb, e.What(), e.ObjectRef.Name, e.User.Username, e.ResponseStatus.Code, fmt.Sprintf(format, args...)))
 }
 
 // decode reads the object as it was after the write; false if the log does not hold it.
@@ -275,6 +276,14 @@ func photograph(object *corev1.Node) *node {
 		now.ready = now.ready || c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	}
 	return now
+}
+
+// uidOf is the UID of the node that has a name now; empty if there is none.
+func (o *Oracle) uidOf(name string) types.UID {
+	if n := o.nodes[name]; n != nil {
+		return n.uid
+	}
+	return ""
 }
 
 func (o *Oracle) nodeGone(name string) {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +192,37 @@ func TestAnEvictionMayBeLoggedAfterItsPodHasGone(t *testing.T) {
 	}
 	if _, broken := judge(tell(chapters{drain: func(*story) {}, evict: gone})); !strings.Contains(broken, "no slot in Confirm or Drain") {
 		t.Errorf("without a step that evicts the oracle says %q", broken)
+	}
+}
+
+// TestAnEvictionMayBeLoggedAfterANodeOfTheSameName: the node was lost the moment its pod was evicted, and is back.
+func TestAnEvictionMayBeLoggedAfterANodeOfTheSameName(t *testing.T) {
+	_, broken := judge(tell(chapters{evict: func(s *story) {
+		p := s.pod("old", "web", "10.0.1.7")
+		s.add("admin", "delete", "nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "old"}}, nil)
+		s.node("system:node:old", "old", "uid-new", nil)
+		s.evict(p)
+	}, after: func(*story) {}, last: func(*story) {}}))
+	if broken != "" {
+		t.Error(broken)
+	}
+}
+
+// TestAnEvictionMayComeTooLate: a coordinator stood still with it, and the next one has evicted the pod and gone on.
+func TestAnEvictionMayComeTooLate(t *testing.T) {
+	late := func(code int) string {
+		_, broken := judge(tell(chapters{after: func(s *story) {
+			p := s.pod("old", "web", "10.0.1.7")
+			s.write(slot("old", "uid-old", v1alpha1.StepReplace))
+			s.evict(p).ResponseStatus.Code = code
+		}, last: func(*story) {}}))
+		return broken
+	}
+	if broken := late(http.StatusNotFound); broken != "" {
+		t.Errorf("nothing could be evicted any more, and the oracle says %q", broken)
+	}
+	if broken := late(http.StatusCreated); !strings.Contains(broken, "no slot in Confirm or Drain") {
+		t.Errorf("a pod was evicted, and the oracle says %q", broken)
 	}
 }
 
