@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
@@ -66,6 +67,10 @@ func (e *Event) Write() bool {
 
 // Done says whether the API server did what was asked for.
 func (e *Event) Done() bool { return e.ResponseStatus.Code >= 200 && e.ResponseStatus.Code < 300 }
+
+// Doubtful says whether the API server may have done what was asked for, and could not say so: whoever asked had hung up, as a
+// coordinator that is killed with a request on its way (504, "context canceled").
+func (e *Event) Doubtful() bool { return e.ResponseStatus.Code == http.StatusGatewayTimeout }
 
 // Read gives every complete event of an audit log, in the order in which they were answered. The last line may be half
 // written: the API server is still at work.

@@ -83,7 +83,7 @@ func (o *Oracle) judgeEviction(e *Event) {
 		return // its node has gone meanwhile, and another one may have its name
 	}
 	uid := o.nodes[p.node].uid
-	if s := o.slot(uid); s == nil || s.Step != v1alpha1.StepConfirm && s.Step != v1alpha1.StepDrain {
+	if !o.allowed(e, uid, evicting) {
 		o.violate(e, "the ledger has no slot in Confirm or Drain for %s (UID %s)", p.node, uid)
 	}
 	if until, ok := o.passed[uid]; !ok {
@@ -91,7 +91,7 @@ func (o *Oracle) judgeEviction(e *Event) {
 	} else if !e.Received.Before(&until) {
 		o.violate(e, "the answer of %s (UID %s) expired at %s", p.node, uid, until.UTC().Format("15:04:05.000"))
 	}
-	if n := o.nodes[p.node]; !n.cordoned && e.Received.Sub(n.openedAt) > settled {
+	if n := o.nodes[p.node]; !n.cordoned && !o.doubt.cordons[p.node] && e.Received.Sub(n.openedAt) > settled {
 		o.violate(e, "%s is not cordoned", p.node)
 	}
 }
@@ -101,7 +101,7 @@ func (o *Oracle) judgeCordon(e *Event, before, now *node) {
 	switch {
 	case !before.cordoned && now.cordoned:
 		o.seen.Cordons++
-		if o.slot(now.uid) == nil {
+		if !o.allowed(e, now.uid, held) {
 			o.violate(e, "a node was cordoned without a slot")
 		}
 		if now.record == nil || now.record.Slot != now.uid {
@@ -112,7 +112,7 @@ func (o *Oracle) judgeCordon(e *Event, before, now *node) {
 		switch {
 		case before.record == nil || before.record.Unschedulable:
 			o.violate(e, "a cordon was undone that was not ours")
-		case o.slot(before.record.Slot) != nil:
+		case !o.allowed(e, before.record.Slot, ended):
 			o.violate(e, "a cordon was undone whose slot is still held")
 		}
 	}

@@ -25,6 +25,7 @@ type Oracle struct {
 	Act func(*Event) bool
 
 	cutover v1alpha1.Cutover // as last written
+	doubt   doubt
 	nodes   map[string]*node // by name
 	pods    map[types.UID]*pod
 	// Nodes and pods that have gone: a write of theirs may be logged later, for the log is in the order of answers.
@@ -80,6 +81,7 @@ func (o *Oracle) See(e *Event) {
 	if o.nodes == nil {
 		o.nodes, o.pods, o.asked = map[string]*node{}, map[types.UID]*pod{}, map[string]*v1alpha1.NodeCutover{}
 		o.passed, o.gone, o.left = map[types.UID]metav1.MicroTime{}, map[types.UID]bool{}, map[types.UID]*pod{}
+		o.doubt.cordons = map[string]bool{}
 	}
 	if !e.Write() {
 		return
@@ -87,6 +89,9 @@ func (o *Oracle) See(e *Event) {
 	// Refused or not: that the coordinator asked for it is what is judged.
 	if e.What() == "pods/eviction" && o.acts(e) {
 		o.judgeEviction(e)
+	}
+	if e.Doubtful() && o.acts(e) {
+		o.mayHaveBeen(e)
 	}
 	if !e.Done() {
 		return
@@ -128,16 +133,7 @@ func version(m metav1.Object) uint64 {
 	return v
 }
 
-func (o *Oracle) slot(uid types.UID) *v1alpha1.Slot {
-	for i := range o.cutover.Status.Slots {
-		if s := &o.cutover.Status.Slots[i]; s.NodeUID == uid {
-			return s
-		}
-	}
-	return nil
-}
-
-// seeCutover enters the ledger and judges what it grants.
+// seeCutover enters the ledger.
 func (o *Oracle) seeCutover(e *Event) {
 	if e.Verb == "delete" {
 		o.cutover = v1alpha1.Cutover{}
@@ -147,23 +143,20 @@ func (o *Oracle) seeCutover(e *Event) {
 	if !decode(e, &now) || version(&now) < version(&o.cutover) {
 		return
 	}
+	o.settle(e, true)
+	o.enter(e, now)
+}
+
+// enter enters a ledger and judges what it grants.
+func (o *Oracle) enter(e *Event, now v1alpha1.Cutover) {
 	before := o.cutover
 	o.cutover = now
 	for i := range now.Status.Slots {
 		s := &now.Status.Slots[i]
-		if !hasSlot(&before, s.NodeUID) {
+		if before.Status.SlotOf(s.NodeUID) == nil {
 			o.judgeGrant(e, s)
 		}
 	}
-}
-
-func hasSlot(c *v1alpha1.Cutover, uid types.UID) bool {
-	for _, s := range c.Status.Slots {
-		if s.NodeUID == uid {
-			return true
-		}
-	}
-	return false
 }
 
 // seeNodeCutover enters questions and answers.
@@ -237,6 +230,7 @@ func (o *Oracle) seeNode(e *Event) {
 	if before != nil && before.version > version(&object) {
 		return
 	}
+	delete(o.doubt.cordons, object.Name)
 	now := photograph(&object)
 	now.after(before, e.Answered.Time, o.acts(e))
 	o.nodes[object.Name] = now

@@ -226,6 +226,32 @@ func TestAnEvictionMayComeTooLate(t *testing.T) {
 	}
 }
 
+// TestALedgerMayHaveBeenWritten: a coordinator was killed with it on its way, so that the API server could not say. What the
+// next ledger was written over tells.
+func TestALedgerMayHaveBeenWritten(t *testing.T) {
+	play := func(written bool) (*Oracle, string) {
+		return judge(tell(chapters{grant: func(s *story) {
+			before := s.ledger.ResourceVersion
+			s.write(slot("old", "uid-old", v1alpha1.StepCordon))
+			lost := &s.events[len(s.events)-1]
+			lost.RequestObject, lost.ResponseObject, lost.ResponseStatus.Code = lost.ResponseObject, nil, http.StatusGatewayTimeout
+			if !written {
+				s.ledger.ResourceVersion = before
+			}
+		}, drain: func(s *story) {
+			over := s.ledger.ResourceVersion
+			s.write(slot("old", "uid-old", v1alpha1.StepDrain))
+			s.events[len(s.events)-1].RequestObject = fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q}}`, over)
+		}}))
+	}
+	if o, broken := play(true); broken != "" || o.Seen().Grants != 1 {
+		t.Errorf("it was written, and the oracle saw %+v and says %q", o.Seen(), broken)
+	}
+	if _, broken := play(false); !strings.Contains(broken, "patch nodes old") || !strings.Contains(broken, "rests on a ledger that was not written") {
+		t.Errorf("it was not written, and the oracle says %q", broken)
+	}
+}
+
 // TestARequestThatNobodyReadIsNoEviction: without the right to evict a request is sent away before its body is read.
 func TestARequestThatNobodyReadIsNoEviction(t *testing.T) {
 	s := tell(chapters{})
