@@ -251,15 +251,23 @@ func (d *decider) removeLegacy() state {
 // proveOverlay asks every agent once more, after the VPC CNI is gone. A node that joins meanwhile must prove itself too.
 func (d *decider) proveOverlay() state {
 	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: d.record(v1alpha1.PhaseRemoveLegacy).StartedAt.Time}
-	var unproven *answer
+	asking, unproven := false, ""
 	for i := range d.w.Nodes {
 		n := &d.w.Nodes[i]
-		if a := d.ask(n, q, true); !a.safe && unproven == nil {
-			unproven = &answer{message: n.Name + ": " + a.message}
+		switch a := d.ask(n, q, true); {
+		case a.safe:
+		case a.fresh:
+			asking = true
+		case unproven == "":
+			unproven = n.Name + ": " + a.message
 		}
 	}
-	if unproven != nil {
-		return going(v1alpha1.Unproven, "not every agent passes as Overlay yet: %s", unproven.message)
+	switch {
+	case unproven != "":
+		return going(v1alpha1.Unproven, "not every agent passes as Overlay yet: %s", unproven)
+	case asking:
+		// The same words until the last has answered: thousands of answers are not as many ledgers.
+		return going(v1alpha1.Unproven, "every agent is asked once more whether its node passes as Overlay")
 	}
 	return passed()
 }
