@@ -44,6 +44,8 @@ type Reconciler struct {
 	written *v1alpha1.Cutover
 	// wroteAt is when the ledger was written last.
 	wroteAt time.Time
+	// unshown is what was refused beside the last write of the ledger, for the next one to show.
+	unshown []refusal
 }
 
 // Reconcile reads the ledger live, decides, acts on what the ledger allows already, writes the ledger, and tells people.
@@ -73,19 +75,37 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if r.dryRun != nil {
 		return r.after(d), r.print(d)
 	}
-	refused := r.move.run(ctx, w, d.Actions)
+	first, beside := parted(d.Actions)
+	refused := append(r.move.run(ctx, w, first), r.unshown...)
 	show(w, &d, refused)
+	aside := make(chan []refusal, 1)
+	go func() { aside <- r.move.run(ctx, w, beside) }()
 	written, err := r.publish(ctx, w, d, refused)
+	before := r.unshown
+	r.unshown = <-aside
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if len(refused) == 0 {
+	if len(refused) == 0 || !slices.Equal(r.unshown, before) {
 		r.written = written
 	}
 	if later := r.wroteAt.Add(countEvery); written == nil && r.mayCountLater(w, d) && (d.Wake.IsZero() || later.Before(d.Wake)) {
 		d.Wake = later
 	}
 	return r.again(d, r.written != nil), nil
+}
+
+// parted parts Actions into those that somebody waits for and the idle ones, which need not keep the ledger waiting: a slot that
+// is granted to many nodes at once would wait for as many SafeToDrain.
+func parted(actions []plan.Action) (first, beside []plan.Action) {
+	for _, a := range actions {
+		if idle(a) {
+			beside = append(beside, a)
+		} else {
+			first = append(first, a)
+		}
+	}
+	return first, beside
 }
 
 // read reads the Cutover live. What the API server answered to our own write a moment ago is as live as that, and every write

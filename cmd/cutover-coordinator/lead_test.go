@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func await[T any](t *testing.T, from <-chan T, within time.Duration, missing str
 func TestTwoCoordinatorsLead(t *testing.T) {
 	for name, at := range map[string]func(meddler.Request) bool{
 		"at the grant of a slot": func(q meddler.Request) bool {
-			return q.Resource == "nodes" && q.Subresource == "status" // SafeToDrain, which goes with a grant
+			return q.Resource == "cutovers" && strings.Contains(string(q.Body), `"grantedAt"`)
 		},
 		"at an eviction": func(q meddler.Request) bool { return q.Subresource == "eviction" },
 	} {
