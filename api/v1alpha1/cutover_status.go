@@ -104,6 +104,7 @@ const (
 )
 
 // PhaseRecord is when a phase began and ended.
+// +structType=atomic
 type PhaseRecord struct {
 	// phase that this is about.
 	Phase Phase `json:"phase"`
@@ -180,6 +181,7 @@ const (
 )
 
 // Slot is one line of the ledger: permission for one node to be out of service.
+// +structType=atomic
 type Slot struct {
 	// nodeUID is the UID of the node to replace, and the identity of the slot.
 	NodeUID types.UID `json:"nodeUID"`
@@ -246,6 +248,7 @@ type Terms struct {
 }
 
 // Waiting says why a node that is next cannot get a slot now.
+// +structType=atomic
 type Waiting struct {
 	// node that waits.
 	// +kubebuilder:validation:MaxLength=253
@@ -272,6 +275,7 @@ const (
 )
 
 // FinishedSlot is what the report keeps of a slot.
+// +structType=atomic
 type FinishedSlot struct {
 	// node that was to be replaced.
 	// +kubebuilder:validation:MaxLength=253
