@@ -26,7 +26,7 @@ func nodes(n int) []fleet.Node {
 // BenchmarkReaction rolls 144 nodes, 32 at a time, and measures from every answer to what is done about it. A slot takes a
 // minute, so that this is a node in two seconds: six times as many as 64 slots of a real cluster roll.
 func BenchmarkReaction(b *testing.B) {
-	t := times{deregister: 10 * time.Second, drain: 8 * time.Second, end: 10 * time.Second, join: 10 * time.Second, ready: 10 * time.Second, soak: 12 * time.Second}
+	t := times{deregister: 10 * time.Second, drain: 8 * time.Second, end: 10 * time.Second, join: 10 * time.Second, ready: 10 * time.Second, soak: 12 * time.Second}.paced(b)
 	for range b.N {
 		s := newScene(b)
 		const n, slots = 144, 32
@@ -34,7 +34,7 @@ func BenchmarkReaction(b *testing.B) {
 		s.Deployment("shop", n)
 		s.cutover(t, slots)
 		s.approve()
-		s.rolled(n, 20*time.Minute)
+		s.rolled(n, 3*time.Hour)
 		roll := s.log(true)
 		got := roll.Reactions()
 		fmt.Printf("%s; %d slots\n  grant     %s\n  eviction  %s\n  validated %s\n  soaked    %s\n  all       %s\n%s\n",
@@ -120,14 +120,14 @@ func (s *scene) wait(d time.Duration) {
 // BenchmarkIdle rolls 64 nodes, 32 at a time, at a pace nearer to that of a cluster, and measures for how much of the slots'
 // time nobody but the coordinator was waited for.
 func BenchmarkIdle(b *testing.B) {
-	t := times{deregister: 30 * time.Second, drain: 15 * time.Second, end: 15 * time.Second, join: 10 * time.Second, ready: 20 * time.Second, soak: 30 * time.Second}
+	t := times{deregister: 30 * time.Second, drain: 15 * time.Second, end: 15 * time.Second, join: 10 * time.Second, ready: 20 * time.Second, soak: 30 * time.Second}.paced(b)
 	for range b.N {
 		s := newScene(b)
 		s.play(t, nodes(64))
 		s.Deployment("shop", 192)
 		s.cutover(t, 32)
 		s.approve()
-		s.rolled(64, 15*time.Minute)
+		s.rolled(64, 3*time.Hour)
 		roll := s.log(true)
 		idle, got := roll.Idle(), roll.Reactions()
 		fmt.Printf("%s; 32 slots\n%s\nanswers: %s\n", t, idle, got.All())

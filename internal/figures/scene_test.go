@@ -176,6 +176,13 @@ func (s *scene) keep(name, path string) {
 // times are how long the steps of a slot take that the coordinator does not decide about.
 type times struct{ deregister, drain, end, join, ready, soak time.Duration }
 
+// paced are times so many times as long as FIGURES_PACE says: what a step costs the coordinator is the same, and its share is not.
+func (t times) paced(b *testing.B) times {
+	b.Helper()
+	n := time.Duration(number(b, "FIGURES_PACE", 1))
+	return times{n * t.deregister, n * t.drain, n * t.end, n * t.join, n * t.ready, n * t.soak}
+}
+
 func (t times) slot() time.Duration {
 	return t.deregister + t.drain + t.end + t.join + t.ready + t.soak
 }
@@ -203,7 +210,7 @@ func (s *scene) cutover(t times, concurrent int32, change ...func(*v1alpha1.Cuto
 		Overlay: v1alpha1.Overlay{PodCIDRs: []string{"10.244.0.0/16"}},
 		Rollout: v1alpha1.Rollout{
 			MaxConcurrent: concurrent, MaxUnavailable: concurrent, Canary: &none, Soak: metav1.Duration{Duration: t.soak},
-			Drain: v1alpha1.Drain{DeregistrationDelay: metav1.Duration{Duration: t.deregister}, Timeout: metav1.Duration{Duration: 10 * time.Minute}},
+			Drain: v1alpha1.Drain{DeregistrationDelay: metav1.Duration{Duration: t.deregister}, Timeout: metav1.Duration{Duration: time.Hour}},
 		},
 		ApprovedPhases: []v1alpha1.Phase{v1alpha1.PhaseDecoupleIngress, v1alpha1.PhaseInstallCilium, v1alpha1.PhaseFenceLegacy},
 	}}
