@@ -38,7 +38,10 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 
   # Watch, and let the next phase begin
   kubectl cutover status -w
-  kubectl cutover approve FenceLegacy`,
+  kubectl cutover approve FenceLegacy
+
+  # What did it leave behind?
+  kubectl cutover report > cutover.md`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -48,7 +51,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.preflight(), a.density(), a.values(), a.status(), a.approve(), a.pause(), a.resume(), a.abort())
+	root.AddCommand(a.preflight(), a.density(), a.values(), a.status(), a.report(), a.approve(), a.pause(), a.resume(), a.abort())
 	return root
 }
 

@@ -42,7 +42,7 @@ func rolling(c *v1alpha1.Cutover) {
 	}
 }
 
-func report(name string) *v1alpha1.NodeCutover {
+func spoken(name string) *v1alpha1.NodeCutover {
 	return &v1alpha1.NodeCutover{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Status: v1alpha1.NodeCutoverStatus{Verdict: v1alpha1.VerdictWarn, Role: v1alpha1.RoleLegacy, Findings: []v1alpha1.Finding{
@@ -55,7 +55,7 @@ func report(name string) *v1alpha1.NodeCutover {
 func TestStatusShowsWhatIsThere(t *testing.T) {
 	w := newWorld(t)
 	on(t, "status").want(t, codeFailed, "there is none named cluster", "docs/examples/cutover.yaml")
-	w.make(newCutover(rolling), report("node-b"))
+	w.make(newCutover(rolling), spoken("node-b"))
 	on(t, "status").want(t, codeClean, "Phase RollNodes, state Running. 1 of 4 nodes are on the overlay, 3 legacy.",
 		"node-b", "Drain", "Warn (ConflistLeftovers)", "EvictionBlocked: a budget of shop/cart allows no eviction", "node-c", "SlotsTaken")
 	on(t, "status", "-o", "json").want(t, codeClean, `"phase": "RollNodes"`)
