@@ -96,6 +96,7 @@ func TestNothingUnsafeIsDrained(t *testing.T) {
 		return fmt.Sprintf("phase %s, slots %+v, waiting %+v", c.Status.Phase, c.Status.Slots, c.Status.Waiting)
 	})
 	s.verifyMoved(t, old)
+	s.wantProved(t)
 	s.wantLaws(t, len(old))
 }
 
