@@ -46,6 +46,7 @@ func checks() []check {
 		{"Overlap", page + "overlap", overlap},             // does anything live in the overlay's networks
 		{"Capacity", page + "capacity", capacity},          // are there slices for all nodes, old and new at once
 		{"CiliumNodes", page + "ciliumnodes", ciliumNodes}, // does Cilium's pool agree with the nodes
+		{"Draining", page + "draining", draining},          // can every node be emptied, and what is lost with it
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
 // Snapshot is what the checks look at.
@@ -37,17 +39,25 @@ type Snapshot struct {
 	Nodes       []Node       `json:"nodes"`
 	CiliumNodes []CiliumNode `json:"ciliumNodes"`
 	Callbacks   []Callback   `json:"callbacks"`
+	// Rollout are the Cutover's terms, Selector its choice of nodes; empty: all.
+	Rollout  v1alpha1.Rollout `json:"rollout"`
+	Selector string           `json:"selector,omitempty"`
+	// Pods are those that are on nodes, Budgets the PodDisruptionBudgets, DaemonSets their names, as namespace/name.
+	Pods       []Pod    `json:"pods"`
+	Budgets    []Budget `json:"budgets"`
+	DaemonSets []string `json:"daemonSets"`
 	// Missing is what could not be read.
 	Missing []Missing `json:"missing"`
 }
 
 // Format is the format of snapshots that this version writes and reads.
-const Format = 1
+const Format = 2
 
 // Node is a Node.
 type Node struct {
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses"` // InternalIPs
+	NodeInfo
 }
 
 // CiliumNode is a node's entry in Cilium's pool.

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/preflight"
 	"github.com/cni-cutover/cni-cutover/preflight/gather"
 )
@@ -30,7 +32,7 @@ func (a *app) preflight() *cobra.Command {
 		Use:   "preflight",
 		Short: "Say what a move to the overlay would break, before anything moves",
 		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
-			"addresses that overlap, and slices that would not suffice. It only reads. What it may not read it names, and does not take for well.\n" +
+			"addresses that overlap, slices that would not suffice, and pods that keep their nodes from being drained. It only reads. What it may not read it names, and does not take for well.\n" +
 			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
 		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz
@@ -108,11 +110,19 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 	}
 	s := &preflight.Snapshot{
 		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
-		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1,
+		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(),
 	}
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
+		s.Rollout = spec.Rollout
+		if spec.Nodes.Selector != nil {
+			selector, err := metav1.LabelSelectorAsSelector(spec.Nodes.Selector)
+			if err != nil {
+				return nil, fmt.Errorf("reading spec.nodes.selector of the Cutover: %w", err)
+			}
+			s.Selector = selector.String()
+		}
 	} else if len(o.overlay) == 0 {
 		a.note("the overlay is taken for %s: %v", s.Overlay[0], err)
 	}
@@ -122,6 +132,15 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 		defer fmt.Fprint(a.ErrOut, "\r\x1b[K")
 	}
 	return s, gather.Cluster(ctx, c, s, progress)
+}
+
+// defaultRollout is what the API server makes of a Cutover without spec.rollout.
+func defaultRollout() v1alpha1.Rollout {
+	yes, canary := true, int32(1)
+	return v1alpha1.Rollout{
+		MaxConcurrent: 1, MaxUnavailable: 1, Canary: &canary, Soak: metav1.Duration{Duration: 5 * time.Minute}, FailureBudget: 1, Order: v1alpha1.OrderName,
+		Drain: v1alpha1.Drain{DeregistrationDelay: metav1.Duration{Duration: 310 * time.Second}, Timeout: metav1.Duration{Duration: 30 * time.Minute}, DeleteEmptyDirData: &yes},
+	}
 }
 
 // save writes a snapshot beside its name first, so that what bears the name is whole.

@@ -33,9 +33,11 @@ func service(name string, onHost bool) (*corev1.Service, *corev1.Pod, *discovery
 func TestARealClusterIsGatheredAndJudged(t *testing.T) {
 	w := newWorld(t)
 	w.make(newCutover(nil))
-	w.make(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.10"}}}})
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.10"}}}}
+	w.make(n)
 	for name, onHost := range map[string]bool{"moves": false, "stays": true} {
 		s, p, e := service(name, onHost)
+		p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(n, corev1.SchemeGroupVersion.WithKind("Node"))} // no bare pod
 		w.make(s, p, e)
 	}
 	ask := []string{"preflight", "--vpc-cidr", "10.0.0.0/16"}
@@ -99,7 +101,8 @@ func TestWhatMayNotBeReadIsNotTakenForWell(t *testing.T) {
 	some := w.as("some", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}})
 	plugin(t, "", "preflight", "--vpc-cidr", "10.0.0.0/16", "--kubeconfig", some).want(t, codeUnsure,
 		"Unknown Rights: list of validatingwebhookconfigurations.admissionregistration.k8s.io in the whole cluster was not possible",
-		"kubectl auth can-i list apiservices.apiregistration.k8s.io -A", "Unknown Callbacks", "Unknown Overlap", "Pass    Capacity")
+		"kubectl auth can-i list apiservices.apiregistration.k8s.io -A", "Unknown Callbacks", "Unknown Overlap", "Pass    Capacity",
+		"list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining")
 }
 
 func TestPreflightRefusesWhatItCannotUse(t *testing.T) {

@@ -50,7 +50,7 @@ type resolved struct {
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
 	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}}
-	for _, read := range []func(context.Context) error{g.nodes, g.services, g.ciliumNodes, g.validating, g.mutating, g.conversions, g.aggregated} {
+	for _, read := range []func(context.Context) error{g.nodes, g.services, g.ciliumNodes, g.workloads, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func each[L client.ObjectList](ctx context.Context, g *gatherer, resource string
 func (g *gatherer) nodes(ctx context.Context) error {
 	return each(ctx, g, "nodes", &corev1.NodeList{}, func(l *corev1.NodeList) error {
 		for i := range l.Items {
-			n := preflight.Node{Name: l.Items[i].Name}
+			n := preflight.Node{Name: l.Items[i].Name, NodeInfo: nodeInfo(&l.Items[i])}
 			for _, a := range l.Items[i].Status.Addresses {
 				if a.Type == corev1.NodeInternalIP {
 					n.Addresses = append(n.Addresses, a.Address)

@@ -1,0 +1,136 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gather
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cni-cutover/cni-cutover/internal/golden"
+	"github.com/cni-cutover/cni-cutover/preflight"
+)
+
+// kept answers as an API server with these objects would, one object a page. A kind of which it has none and no Go type is
+// one that is not installed.
+type kept struct {
+	objects   map[string][]*unstructured.Unstructured // by kind
+	forbidden string                                  // a kind
+}
+
+func load(t *testing.T, file string) *kept {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kept{objects: map[string][]*unstructured.Unstructured{}}
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
+	for {
+		o := &unstructured.Unstructured{}
+		err := decoder.Decode(&o.Object)
+		if errors.Is(err, io.EOF) {
+			return k
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if scheme.Scheme.Recognizes(o.GroupVersionKind()) { // a field that does not exist is a mistake in the file
+			typed, err := scheme.Scheme.New(o.GroupVersionKind())
+			if err == nil {
+				err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, typed, true)
+			}
+			if err != nil {
+				t.Fatalf("%s %s: %v", o.GetKind(), o.GetName(), err)
+			}
+		}
+		k.objects[o.GetKind()] = append(k.objects[o.GetKind()], o)
+	}
+}
+
+func (k *kept) Get(_ context.Context, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+	return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
+}
+
+func (k *kept) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
+	var o client.ListOptions
+	o.ApplyOptions(options)
+	kind := strings.TrimSuffix(strings.TrimSuffix(reflect.TypeOf(list).Elem().Name(), "List"), "Unstructured")
+	if u, free := list.(*unstructured.UnstructuredList); free {
+		kind = strings.TrimSuffix(u.GetKind(), "List")
+		if len(k.objects[kind]) == 0 {
+			return &meta.NoKindMatchError{GroupKind: u.GroupVersionKind().GroupKind()}
+		}
+	}
+	if kind == k.forbidden {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: strings.ToLower(kind) + "s"}, "", errors.New("no"))
+	}
+	at, _ := strconv.Atoi(o.Continue)
+	page := &unstructured.UnstructuredList{Object: map[string]any{}}
+	if at < len(k.objects[kind]) {
+		page.Items = append(page.Items, *k.objects[kind][at])
+	}
+	if at+1 < len(k.objects[kind]) {
+		page.SetContinue(strconv.Itoa(at + 1))
+	}
+	if u, free := list.(*unstructured.UnstructuredList); free {
+		u.Items = page.Items
+		u.SetContinue(page.GetContinue())
+		return nil
+	}
+	reflect.ValueOf(list).Elem().SetZero()
+	return runtime.DefaultUnstructuredConverter.FromUnstructured(page.UnstructuredContent(), list)
+}
+
+// TestAClusterBecomesASnapshot holds what is kept of objects in the shapes that API servers give.
+func TestAClusterBecomesASnapshot(t *testing.T) {
+	var s preflight.Snapshot
+	if err := Cluster(t.Context(), load(t, filepath.Join("testdata", "cluster.yaml")), &s, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Match(t, filepath.Join("testdata", "cluster.json"), string(out)+"\n")
+}
+
+// TestWhatIsForbiddenIsNoted, and what can be read without it is.
+func TestWhatIsForbiddenIsNoted(t *testing.T) {
+	for kind, resource := range map[string]string{
+		"Node": "nodes", "Pod": "pods", "DaemonSet": "daemonsets.apps", "PodDisruptionBudget": "poddisruptionbudgets.policy", "PersistentVolume": "persistentvolumes",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			k := load(t, filepath.Join("testdata", "cluster.yaml"))
+			k.forbidden = kind
+			var s preflight.Snapshot
+			if err := Cluster(t.Context(), k, &s, func(string) {}); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.Missing) != 1 || s.Missing[0].Verb != "list" || s.Missing[0].Resource != resource {
+				t.Errorf("%+v", s.Missing)
+			}
+			if (len(s.Pods) == 0) != (kind == "Pod") || (len(s.Nodes) == 0) != (kind == "Node") {
+				t.Errorf("%d pods, %d nodes", len(s.Pods), len(s.Nodes))
+			}
+		})
+	}
+}

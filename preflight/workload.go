@@ -1,0 +1,128 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// NodeInfo is what else a Node says.
+type NodeInfo struct {
+	Labels map[string]string `json:"labels,omitempty"`
+	// OptedOut: people keep it out of the roll by an annotation.
+	OptedOut bool `json:"optedOut,omitempty"`
+	// Unschedulable: it is cordoned.
+	Unschedulable bool `json:"unschedulable,omitempty"`
+}
+
+// Pod is a pod that is on a node, as far as its leaving goes.
+type Pod struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Node      string `json:"node"`
+	// Owner is its controller.
+	Owner Owner `json:"owner,omitzero"`
+	// Deployment that its ReplicaSet belongs to.
+	Deployment string          `json:"deployment,omitempty"`
+	Phase      corev1.PodPhase `json:"phase,omitempty"`
+	Ready      bool            `json:"ready,omitempty"`
+	// Deleted is when it is to be gone, if it was told to go.
+	Deleted *time.Time `json:"deleted,omitempty"`
+	// Grace is how long its processes may take to end, in seconds.
+	Grace int64 `json:"grace,omitempty"`
+	// Mirror: a kubelet's own pod, from a file.
+	Mirror bool `json:"mirror,omitempty"`
+	// EmptyDir: it has volumes of that kind. HostPath: it writes to volumes of that kind.
+	EmptyDir bool `json:"emptyDir,omitempty"`
+	HostPath bool `json:"hostPath,omitempty"`
+	// LocalClaims are its claims whose PersistentVolumes exist on its node alone.
+	LocalClaims []string `json:"localClaims,omitempty"`
+	// Keep is the annotation by which it asks not to be disrupted.
+	Keep string `json:"keep,omitempty"`
+	// Budgets are the PodDisruptionBudgets of its namespace that select it.
+	Budgets []string `json:"budgets,omitempty"`
+	// Alone: no two of its kind may be on one node (required anti-affinity by hostname, or a host port).
+	Alone bool `json:"alone,omitempty"`
+}
+
+// Owner is the controller of a pod.
+type Owner struct {
+	APIVersion string `json:"apiVersion,omitempty"`
+	Kind       string `json:"kind,omitempty"`
+	Name       string `json:"name,omitempty"`
+}
+
+// Budget is a PodDisruptionBudget.
+type Budget struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// MinAvailable and MaxUnavailable are as written: a number or a percentage.
+	MinAvailable   string `json:"minAvailable,omitempty"`
+	MaxUnavailable string `json:"maxUnavailable,omitempty"`
+	// AlwaysAllow: a pod that is not Ready may always be evicted (unhealthyPodEvictionPolicy).
+	AlwaysAllow bool `json:"alwaysAllow,omitempty"`
+	// Behind: its controller has not looked at it since it was last changed.
+	Behind bool `json:"behind,omitempty"`
+	// Trouble is why its controller cannot count its pods.
+	Trouble string `json:"trouble,omitempty"`
+	// Pods that it selects, of them healthy ones and the fewest that must be, and how many may be evicted now.
+	Expected int32 `json:"expected"`
+	Healthy  int32 `json:"healthy"`
+	Desired  int32 `json:"desired"`
+	Allowed  int32 `json:"allowed"`
+}
+
+// ID is namespace/name.
+func (p *Pod) ID() string { return p.Namespace + "/" + p.Name }
+
+// workload is the object that a person would change, as kubectl names it: deployment/web, statefulset/db.
+func (p *Pod) workload() string {
+	if p.Deployment != "" {
+		return "deployment/" + p.Deployment
+	}
+	return strings.ToLower(p.Owner.Kind) + "/" + p.Owner.Name
+}
+
+// finished says whether its processes have ended for good.
+func (p *Pod) finished() bool { return p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed }
+
+// object is the pod as the rules of a drain look at it.
+func (p *Pod) object() corev1.Pod {
+	o := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}, Status: corev1.PodStatus{Phase: p.Phase}}
+	if p.Owner.Kind != "" {
+		controller := true
+		o.OwnerReferences = []metav1.OwnerReference{{APIVersion: p.Owner.APIVersion, Kind: p.Owner.Kind, Name: p.Owner.Name, Controller: &controller}}
+	}
+	if p.Deleted != nil {
+		o.DeletionTimestamp = &metav1.Time{Time: *p.Deleted}
+	}
+	if p.Mirror {
+		o.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: ""}
+	}
+	if p.EmptyDir {
+		o.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	}
+	return o
+}
+
+// rolled are the nodes that the roll will take: those that the Cutover selects and nobody keeps out.
+func (s *Snapshot) rolled() (map[string]bool, error) {
+	selector, err := labels.Parse(s.Selector)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if !n.OptedOut && selector.Matches(labels.Set(n.Labels)) {
+			out[n.Name] = true
+		}
+	}
+	return out, nil
+}
