@@ -47,6 +47,7 @@ func checks() []check {
 		{"Capacity", page + "capacity", capacity},          // are there slices for all nodes, old and new at once
 		{"CiliumNodes", page + "ciliumnodes", ciliumNodes}, // does Cilium's pool agree with the nodes
 		{"Draining", page + "draining", draining},          // can every node be emptied, and what is lost with it
+		{"Nodes", page + "nodes", nodes},                   // can Cilium run on every node, and does anybody else replace nodes meanwhile
 	}
 }
 

@@ -29,14 +29,14 @@ func healthy() *Snapshot {
 	return &Snapshot{
 		Format: Format, TakenAt: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC), Server: "https://ABCD.gr7.eu-central-1.eks.amazonaws.com",
 		Overlay: []string{"10.244.0.0/16"}, NodeMaskSize: 24, Joining: 1, VPC: []string{"10.0.0.0/16"}, Services: []string{"172.20.0.0/16"},
-		Nodes:       []Node{{Name: "node-a", Addresses: []string{"10.0.1.10"}}, {Name: "node-b", Addresses: []string{"10.0.2.10"}}},
+		Nodes:       []Node{{"node-a", []string{"10.0.1.10"}, linux()}, {"node-b", []string{"10.0.2.10"}, linux()}},
 		CiliumNodes: []CiliumNode{{"node-a", []string{"10.244.0.0/24"}}, {"node-b", []string{"10.244.1.0/24"}}},
 		Callbacks: []Callback{
 			{Kind: Mutating, Object: "pod-identity-webhook", Name: "iam-for-pods.amazonaws.com", Outside: true, Ignore: true, Intercepts: []string{"pods"}},
 			{Kind: Validating, Object: "cert-manager-webhook", Name: "webhook.cert-manager.io", Namespace: "cert-manager", Service: "cert-manager-webhook", Intercepts: []string{"*"}, Found: true, Backends: onHost("cert-manager/w")},
 			{Kind: Aggregated, Object: "v1beta1.metrics.k8s.io", Namespace: "kube-system", Service: "metrics-server", Found: true, Backends: []Backend{{Address: "10.0.2.10"}}},
 		},
-		Rollout: rollout(), Pods: pods(), DaemonSets: []string{"kube-system/aws-node"},
+		FenceLabel: v1alpha1.FenceLabel, Rollout: rollout(), Pods: pods(), DaemonSets: []string{"kube-system/aws-node"},
 		Budgets: []Budget{{Namespace: "shop", Name: "web", MinAvailable: "50%", Expected: 2, Healthy: 2, Desired: 1, Allowed: 1}},
 	}
 }
@@ -225,7 +225,7 @@ func TestThePageHasASectionForEachCheck(t *testing.T) {
 // TestKeptSnapshotsAreJudged holds whole reports of clusters in testdata. eks.json was written by hand, after the webhooks and
 // aggregated APIs that well-known controllers register.
 func TestKeptSnapshotsAreJudged(t *testing.T) {
-	for _, name := range []string{"eks", "draining"} {
+	for _, name := range []string{"eks", "draining", "nodes"} {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 			if err != nil {

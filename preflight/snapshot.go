@@ -46,6 +46,11 @@ type Snapshot struct {
 	Pods       []Pod    `json:"pods"`
 	Budgets    []Budget `json:"budgets"`
 	DaemonSets []string `json:"daemonSets"`
+	// FenceLabel is the Cutover's. NodePools and NodeClaims are Karpenter's, Autoscalers pods of cluster-autoscaler.
+	FenceLabel  string       `json:"fenceLabel"`
+	NodePools   []NodePool   `json:"nodePools"`
+	NodeClaims  []NodeClaim  `json:"nodeClaims"`
+	Autoscalers []Autoscaler `json:"autoscalers"`
 	// Missing is what could not be read.
 	Missing []Missing `json:"missing"`
 }

@@ -9,17 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 )
-
-// NodeInfo is what else a Node says.
-type NodeInfo struct {
-	Labels map[string]string `json:"labels,omitempty"`
-	// OptedOut: people keep it out of the roll by an annotation.
-	OptedOut bool `json:"optedOut,omitempty"`
-	// Unschedulable: it is cordoned.
-	Unschedulable bool `json:"unschedulable,omitempty"`
-}
 
 // Pod is a pod that is on a node, as far as its leaving goes.
 type Pod struct {
@@ -47,6 +37,8 @@ type Pod struct {
 	Keep string `json:"keep,omitempty"`
 	// Budgets are the PodDisruptionBudgets of its namespace that select it.
 	Budgets []string `json:"budgets,omitempty"`
+	// HostPorts are the ports of its node that it takes without being on the host network.
+	HostPorts []int32 `json:"hostPorts,omitempty"`
 	// Alone: no two of its kind may be on one node (required anti-affinity by hostname, or a host port).
 	Alone bool `json:"alone,omitempty"`
 }
@@ -109,20 +101,4 @@ func (p *Pod) object() corev1.Pod {
 		o.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	}
 	return o
-}
-
-// rolled are the nodes that the roll will take: those that the Cutover selects and nobody keeps out.
-func (s *Snapshot) rolled() (map[string]bool, error) {
-	selector, err := labels.Parse(s.Selector)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]bool{}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		if !n.OptedOut && selector.Matches(labels.Set(n.Labels)) {
-			out[n.Name] = true
-		}
-	}
-	return out, nil
 }

@@ -11,12 +11,6 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// The oldest kernel that Cilium 1.18 runs on (Cilium Documentation/operations/system_requirements).
-const (
-	kernelMajor = 5
-	kernelMinor = 10
-)
-
 // kernel asks whether Cilium can run on this kernel at all. The release is judged, not the features: a kernel with
 // backported features and a smaller number is refused here and may be waived.
 func kernel(s *scene) v1alpha1.Finding {
@@ -28,9 +22,10 @@ func kernel(s *scene) v1alpha1.Finding {
 	if !ok {
 		return unknown(v1alpha1.KernelUnknown, "the kernel's release %q does not begin with two numbers", k.Release)
 	}
+	const oldest = v1alpha1.OldestKernelMajor
 	evidence := []v1alpha1.Evidence{number("major", major, ""), number("minor", minor, "")}
-	if major < kernelMajor || major == kernelMajor && minor < kernelMinor {
-		return with(fail(v1alpha1.KernelTooOld, "the kernel is %s and Cilium 1.18 needs %d.%d: replace the node by one with a newer image", k.Release, kernelMajor, kernelMinor), evidence...)
+	if major < oldest || major == oldest && minor < v1alpha1.OldestKernelMinor {
+		return with(fail(v1alpha1.KernelTooOld, "the kernel is %s and Cilium 1.18 needs %d.%d: replace the node by one with a newer image", k.Release, oldest, v1alpha1.OldestKernelMinor), evidence...)
 	}
 	return with(pass(v1alpha1.AsWanted, "the kernel is %s", k.Release), evidence...)
 }

@@ -3,6 +3,12 @@
 
 package v1alpha1
 
+// The oldest kernel that Cilium 1.18 runs on (Cilium Documentation/operations/system_requirements).
+const (
+	OldestKernelMajor = 5
+	OldestKernelMinor = 10
+)
+
 // CutoverName is the only name a Cutover may have: two ledgers would hand out twice as many slots as one.
 const CutoverName = "cluster"
 

@@ -32,7 +32,8 @@ func (a *app) preflight() *cobra.Command {
 		Use:   "preflight",
 		Short: "Say what a move to the overlay would break, before anything moves",
 		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
-			"addresses that overlap, slices that would not suffice, and pods that keep their nodes from being drained. It only reads. What it may not read it names, and does not take for well.\n" +
+			"addresses that overlap, slices that would not suffice, pods that keep their nodes from being drained, and nodes\n" +
+			"that cannot move. It only reads. What it may not read it names, and does not take for well.\n" +
 			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
 		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz
@@ -110,12 +111,12 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 	}
 	s := &preflight.Snapshot{
 		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
-		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(),
+		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(), FenceLabel: v1alpha1.FenceLabel,
 	}
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
-		s.Rollout = spec.Rollout
+		s.Rollout, s.FenceLabel = spec.Rollout, spec.Legacy.FenceLabel
 		if spec.Nodes.Selector != nil {
 			selector, err := metav1.LabelSelectorAsSelector(spec.Nodes.Selector)
 			if err != nil {

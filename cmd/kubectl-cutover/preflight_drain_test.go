@@ -48,7 +48,7 @@ func TestWhatADrainMeetsIsGathered(t *testing.T) {
 		Replicas: &replicas, Selector: selector, Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: pod.Labels}, Spec: corev1.PodSpec{Containers: pod.Spec.Containers}},
 	}}
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	w.make(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, pod, bare, volume, claim, budget, set)
+	w.make(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{NodeInfo: machine()}}, pod, bare, volume, claim, budget, set)
 	fleet.Eventually(t, time.Minute, func() string { // the controllers adopt, count and bind
 		for _, o := range []client.Object{pod, budget, volume} {
 			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {

@@ -29,11 +29,18 @@ func service(name string, onHost bool) (*corev1.Service, *corev1.Pod, *discovery
 		}}}
 }
 
+// machine is what a kubelet says of one that nobody has to worry about.
+func machine() corev1.NodeSystemInfo {
+	return corev1.NodeSystemInfo{OperatingSystem: "linux", OSImage: "Amazon Linux 2023.9.20251117", KernelVersion: "6.1.158-178.288.amzn2023.x86_64", ContainerRuntimeVersion: "containerd://2.1.4"}
+}
+
 // TestARealClusterIsGatheredAndJudged has each kind of callback once, on pods and on the host network.
 func TestARealClusterIsGatheredAndJudged(t *testing.T) {
 	w := newWorld(t)
 	w.make(newCutover(nil))
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.10"}}}}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{
+		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.10"}}, NodeInfo: machine(),
+	}}
 	w.make(n)
 	for name, onHost := range map[string]bool{"moves": false, "stays": true} {
 		s, p, e := service(name, onHost)

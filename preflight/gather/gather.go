@@ -50,7 +50,7 @@ type resolved struct {
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
 	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}}
-	for _, read := range []func(context.Context) error{g.nodes, g.services, g.ciliumNodes, g.workloads, g.validating, g.mutating, g.conversions, g.aggregated} {
+	for _, read := range []func(context.Context) error{g.nodes, g.services, g.ciliumNodes, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}

@@ -117,6 +117,7 @@ func TestAClusterBecomesASnapshot(t *testing.T) {
 func TestWhatIsForbiddenIsNoted(t *testing.T) {
 	for kind, resource := range map[string]string{
 		"Node": "nodes", "Pod": "pods", "DaemonSet": "daemonsets.apps", "PodDisruptionBudget": "poddisruptionbudgets.policy", "PersistentVolume": "persistentvolumes",
+		"NodePool": "nodepools.karpenter.sh", "NodeClaim": "nodeclaims.karpenter.sh",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			k := load(t, filepath.Join("testdata", "cluster.yaml"))

@@ -16,15 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/preflight"
 )
-
-func nodeInfo(n *corev1.Node) preflight.NodeInfo {
-	out := preflight.NodeInfo{Labels: n.Labels, Unschedulable: n.Spec.Unschedulable}
-	_, out.OptedOut = n.Annotations[v1alpha1.AnnotationOptOut]
-	return out
-}
 
 // selection is a budget's choice of pods.
 type selection struct {
@@ -49,6 +42,7 @@ func (g *gatherer) workloads(ctx context.Context) error {
 		for i := range l.Items {
 			if p := &l.Items[i]; p.Spec.NodeName != "" {
 				g.into.Pods = append(g.into.Pods, slim(p, selections[p.Namespace], local))
+				g.autoscaler(p)
 			}
 		}
 		return nil
@@ -138,6 +132,9 @@ func slim(p *corev1.Pod, budgets []selection, local map[client.ObjectKey]bool) p
 		if hash := p.Labels["pod-template-hash"]; c.Kind == "ReplicaSet" && hash != "" {
 			out.Deployment, _ = strings.CutSuffix(c.Name, "-"+hash)
 		}
+	}
+	if !p.Spec.HostNetwork {
+		out.HostPorts = hostPorts(p)
 	}
 	for _, c := range p.Status.Conditions {
 		out.Ready = out.Ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue

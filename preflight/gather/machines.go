@@ -1,0 +1,129 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gather
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/preflight"
+)
+
+func nodeInfo(n *corev1.Node) preflight.NodeInfo {
+	is := n.Status.NodeInfo
+	out := preflight.NodeInfo{
+		Labels: n.Labels, Taints: n.Spec.Taints, ProviderID: n.Spec.ProviderID, Unschedulable: n.Spec.Unschedulable,
+		OS: is.OperatingSystem, Image: is.OSImage, Kernel: is.KernelVersion, Runtime: is.ContainerRuntimeVersion,
+	}
+	_, out.OptedOut = n.Annotations[v1alpha1.AnnotationOptOut]
+	for _, c := range n.Status.Conditions {
+		switch {
+		case c.Type == corev1.NodeReady:
+			out.Ready = c.Status == corev1.ConditionTrue
+		case c.Type == "NetworkingReady" && c.Status == corev1.ConditionFalse: // eks-node-monitoring-agent's
+			out.Repair = c.Reason + ": " + c.Message
+		}
+	}
+	return out
+}
+
+// karpenter reads NodePools and NodeClaims, in the version that is served; the older one has the expiry elsewhere.
+func (g *gatherer) karpenter(ctx context.Context) error {
+	for _, version := range []string{"v1", "v1beta1"} {
+		err := each(ctx, g, "nodepools.karpenter.sh", of("karpenter.sh", version, "NodePool"), func(l *unstructured.UnstructuredList) error {
+			for i := range l.Items {
+				g.into.NodePools = append(g.into.NodePools, nodePool(&l.Items[i]))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = each(ctx, g, "nodeclaims.karpenter.sh", of("karpenter.sh", version, "NodeClaim"), func(l *unstructured.UnstructuredList) error {
+			for i := range l.Items {
+				g.into.NodeClaims = append(g.into.NodeClaims, nodeClaim(&l.Items[i]))
+			}
+			return nil
+		})
+		if err != nil || len(g.into.NodePools)+len(g.into.NodeClaims) > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// maps are the objects in a list.
+func maps(o map[string]any, path ...string) []map[string]any {
+	list, _, _ := unstructured.NestedSlice(o, path...)
+	var out []map[string]any
+	for _, raw := range list {
+		if m, ok := raw.(map[string]any); ok {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func nodePool(u *unstructured.Unstructured) preflight.NodePool {
+	out := preflight.NodePool{Name: u.GetName()}
+	out.Labels, _, _ = unstructured.NestedStringMap(u.Object, "spec", "template", "metadata", "labels")
+	for _, b := range maps(u.Object, "spec", "disruption", "budgets") {
+		reasons, _, _ := unstructured.NestedStringSlice(b, "reasons")
+		out.Budgets = append(out.Budgets, preflight.DisruptionBudget{Nodes: text(b, "nodes"), Reasons: reasons, Schedule: text(b, "schedule")})
+	}
+	for _, t := range maps(u.Object, "spec", "template", "spec", "taints") {
+		out.Taints = append(out.Taints, text(t, "key"))
+	}
+	for _, t := range maps(u.Object, "spec", "template", "spec", "startupTaints") {
+		out.StartupTaints = append(out.StartupTaints, text(t, "key"))
+	}
+	return out
+}
+
+func nodeClaim(u *unstructured.Unstructured) preflight.NodeClaim {
+	out := preflight.NodeClaim{Name: u.GetName(), Node: text(u.Object, "status", "nodeName"), Pool: u.GetLabels()["karpenter.sh/nodepool"]}
+	// "Never" is no duration, and neither is nothing (v1beta1, whose pools say it).
+	if after, err := time.ParseDuration(text(u.Object, "spec", "expireAfter")); err == nil {
+		at := u.GetCreationTimestamp().Add(after).UTC()
+		out.Expires = &at
+	}
+	for _, c := range maps(u.Object, "status", "conditions") {
+		out.Drifted = out.Drifted || c["type"] == "Drifted" && c["status"] == "True"
+	}
+	return out
+}
+
+// autoscaler keeps what cluster-autoscaler was told, if a pod is one. Its image has that name wherever it is kept.
+func (g *gatherer) autoscaler(p *corev1.Pod) {
+	for i := range p.Spec.Containers {
+		c := &p.Spec.Containers[i]
+		if name := path.Base(c.Image); !strings.HasPrefix(name, "cluster-autoscaler") || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		a := preflight.Autoscaler{Namespace: p.Namespace, Pod: p.Name, ScalesDown: true}
+		if owner := metav1.GetControllerOf(p); owner != nil {
+			a.Deployment = strings.TrimSuffix(owner.Name, "-"+p.Labels["pod-template-hash"])
+		}
+		where := "command"
+		if len(c.Args) > 0 || len(c.Command) == 0 {
+			where = "args"
+		}
+		a.Flags = fmt.Sprintf("/spec/template/spec/containers/%d/%s", i, where)
+		for _, flag := range slices.Concat(c.Command, c.Args) {
+			if value, ok := strings.CutPrefix(strings.TrimLeft(flag, "-"), "scale-down-enabled="); ok {
+				a.ScalesDown = value != "false"
+			}
+		}
+		g.into.Autoscalers = append(g.into.Autoscalers, a)
+	}
+}
