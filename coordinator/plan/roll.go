@@ -96,12 +96,18 @@ func parts(slots []v1alpha1.Slot) map[types.UID]bool {
 func (d *decider) rank(n *Node) int {
 	switch {
 	case n.Name == d.w.OwnNode:
-		return 2
+		return rankOwn
 	case n.Role() == v1alpha1.RoleMixed:
-		return 0
+		return rankMixed
 	}
-	return 1
+	return rankOther
 }
+
+const (
+	rankMixed = iota
+	rankOther
+	rankOwn
+)
 
 // unseen returns a selected node that nobody has looked at; what is not known is not done.
 func (d *decider) unseen() string {
@@ -164,7 +170,7 @@ func (d *decider) firstHeld() string {
 
 // grant hands out slots to the first nodes that are safe, as far as the limits allow, and asks the next ones.
 func (d *decider) grant(next []*Node) {
-	mixed := slices.ContainsFunc(next, func(n *Node) bool { return n.Role() == v1alpha1.RoleMixed && n.Name != d.w.OwnNode })
+	mixed := d.anyMixed(next)
 	out, example := d.unavailable()
 	unanswered, unsafe := 0, 0
 	ahead := max(lookahead, int(d.spec.Rollout.MaxConcurrent)-len(d.status.Slots)-1)
@@ -194,6 +200,11 @@ func (d *decider) grant(next []*Node) {
 			d.wait(n, a.reason, a.message)
 		}
 	}
+}
+
+// anyMixed says whether Mixed nodes are left among candidates: they come before all others.
+func (d *decider) anyMixed(next []*Node) bool {
+	return len(next) > 0 && d.rank(next[0]) == rankMixed
 }
 
 // stillWaits repeats what the last answer said of a node that has only just been asked again.
