@@ -134,13 +134,19 @@ func deletion(pods []*Pod) string {
 	return fmt.Sprintf("kubectl -n %s delete pod %s%s, if they may go", pods[0].Namespace, strings.Join(names, " "), more)
 }
 
-// blocked names the nodes that could not be emptied today.
-func (d *drains) blocked() []Finding {
-	why := map[string]string{}
-	worst := waits
+// obstacle is what keeps a node from being emptied.
+type obstacle struct {
+	hold  hold
+	cause string
+}
+
+// obstacles are those of today, by node: of each the one that stays longest.
+func (d *drains) obstacles() map[string]obstacle {
+	out := map[string]obstacle{}
 	note := func(p *Pod, h hold, cause string) {
-		why[p.Node] = cmp.Or(why[p.Node], cause)
-		worst = max(worst, h)
+		if known, is := out[p.Node]; !is || h > known.hold {
+			out[p.Node] = obstacle{h, cause}
+		}
 	}
 	for _, sentence := range slices.Sorted(maps.Keys(d.refused)) {
 		for _, p := range d.refused[sentence] {
@@ -152,13 +158,22 @@ func (d *drains) blocked() []Finding {
 			note(p, h, fmt.Sprintf("%s keeps Pod %s", strings.Join(p.Budgets, " and "), p.ID()))
 		}
 	}
+	return out
+}
+
+// blocked names the nodes that could not be emptied today.
+func (d *drains) blocked() []Finding {
+	why := d.obstacles()
 	if len(why) == 0 {
 		return nil
 	}
-	nodes := slices.Sorted(maps.Keys(why))
-	f := fail("%d of %d nodes that are to be rolled could not be emptied today, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]])
+	nodes, worst := slices.Sorted(maps.Keys(why)), waits
+	for _, o := range why {
+		worst = max(worst, o.hold)
+	}
+	f := fail("%d of %d nodes that are to be rolled could not be emptied today, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]].cause)
 	if worst == waits {
-		f = warn("%d of %d nodes that are to be rolled could not be emptied just now, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]])
+		f = warn("%d of %d nodes that are to be rolled could not be emptied just now, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]].cause)
 	}
 	f.Objects, f.Mend = each("Node/", nodes), "mend what is said of those pods and budgets, or keep a node out of the roll: kubectl annotate node "+nodes[0]+" cni-cutover.dev/opt-out='who: why'"
 	return []Finding{f}

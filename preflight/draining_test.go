@@ -188,26 +188,3 @@ func TestEvictionsAreJudgedAsTheAPIDoes(t *testing.T) {
 		})
 	}
 }
-
-// BenchmarkDraining judges 5,000 nodes with ten pods each, a budget for every five of them.
-func BenchmarkDraining(b *testing.B) {
-	s := healthy()
-	s.Rollout.MaxConcurrent = 4
-	s.Nodes, s.Pods, s.Budgets = nil, nil, nil
-	for n := range 5000 {
-		node := fmt.Sprintf("ip-10-%d-%d-10.eu-central-1.compute.internal", n/250, n%250)
-		s.Nodes = append(s.Nodes, Node{Name: node})
-		for i := range 10 {
-			app := fmt.Sprintf("app-%d", (n*10+i)/5)
-			s.Pods = append(s.Pods, Pod{Namespace: "shop", Name: fmt.Sprintf("%s-%d", app, i), Node: node, Owner: Owner{"apps/v1", "ReplicaSet", app}, Phase: corev1.PodRunning, Ready: true, EmptyDir: true, Grace: 30, Budgets: []string{app}})
-			if i%5 == 0 {
-				s.Budgets = append(s.Budgets, Budget{Namespace: "shop", Name: app, MaxUnavailable: "1", Expected: 5, Healthy: 5, Desired: 4, Allowed: 1})
-			}
-		}
-	}
-	for b.Loop() {
-		if f := draining(s); len(f) != 1 || f[0].Verdict != v1alpha1.VerdictPass {
-			b.Fatal(f)
-		}
-	}
-}

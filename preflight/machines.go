@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
 // NodeInfo is what else a Node says, and its kubelet of the machine.
@@ -22,6 +24,12 @@ type NodeInfo struct {
 	Kernel  string `json:"kernel,omitempty"`
 	Runtime string `json:"runtime,omitempty"`
 	Ready   bool   `json:"ready,omitempty"`
+	// CPU in thousandths, Memory in bytes and Pods are what the kubelet gives to pods.
+	CPU    int64 `json:"cpu,omitempty"`
+	Memory int64 `json:"memory,omitempty"`
+	Pods   int64 `json:"pods,omitempty"`
+	// Role is which CNI owns its pods, as its agent reported in this boot; empty without a report.
+	Role v1alpha1.Role `json:"role,omitempty"`
 	// Unschedulable: it is cordoned.
 	Unschedulable bool `json:"unschedulable,omitempty"`
 	// OptedOut: people keep it out of the roll by an annotation.
@@ -100,7 +108,7 @@ func (n *Node) kind() string {
 	return ""
 }
 
-// rolled are the nodes that the roll will take: those that the Cutover selects and nobody keeps out.
+// rolled are the nodes that the roll will take: those that the Cutover selects, nobody keeps out, and that have not moved.
 func (s *Snapshot) rolled() (map[string]bool, error) {
 	selector, err := labels.Parse(s.Selector)
 	if err != nil {
@@ -109,7 +117,7 @@ func (s *Snapshot) rolled() (map[string]bool, error) {
 	out := map[string]bool{}
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		if !n.OptedOut && selector.Matches(labels.Set(n.Labels)) {
+		if !n.OptedOut && n.Role != v1alpha1.RoleOverlay && selector.Matches(labels.Set(n.Labels)) {
 			out[n.Name] = true
 		}
 	}

@@ -179,6 +179,9 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if s, err := Load(bytes.NewReader(data)); err == nil {
 			Judge(s)
+			if f, err := Foresee(s, 0); err == nil {
+				f.Verdict()
+			}
 		}
 	})
 }

@@ -42,8 +42,12 @@ type Snapshot struct {
 	// Rollout are the Cutover's terms, Selector its choice of nodes; empty: all.
 	Rollout  v1alpha1.Rollout `json:"rollout"`
 	Selector string           `json:"selector,omitempty"`
-	// Pods are those that are on nodes, Budgets the PodDisruptionBudgets, DaemonSets their names, as namespace/name.
+	// Rolled nodes there are already, and those in a slot.
+	Rolled int32    `json:"rolled,omitempty"`
+	Slots  []string `json:"slots,omitempty"`
+	// Pods are those that are on nodes, Needs what they ask of one, Budgets the PodDisruptionBudgets, DaemonSets their names, as namespace/name.
 	Pods       []Pod    `json:"pods"`
+	Needs      []Needs  `json:"needs"`
 	Budgets    []Budget `json:"budgets"`
 	DaemonSets []string `json:"daemonSets"`
 	// FenceLabel is the Cutover's. NodePools and NodeClaims are Karpenter's, Autoscalers pods of cluster-autoscaler.

@@ -37,10 +37,23 @@ type Pod struct {
 	Keep string `json:"keep,omitempty"`
 	// Budgets are the PodDisruptionBudgets of its namespace that select it.
 	Budgets []string `json:"budgets,omitempty"`
+	// Needs is what it needs of a node, as a place in the snapshot's list of these: pods of a kind need the same.
+	Needs int `json:"needs,omitempty"`
 	// HostPorts are the ports of its node that it takes without being on the host network.
 	HostPorts []int32 `json:"hostPorts,omitempty"`
 	// Alone: no two of its kind may be on one node (required anti-affinity by hostname, or a host port).
 	Alone bool `json:"alone,omitempty"`
+}
+
+// Needs is what pods ask of a node.
+type Needs struct {
+	// CPU in thousandths and Memory in bytes that they request.
+	CPU    int64 `json:"cpu,omitempty"`
+	Memory int64 `json:"memory,omitempty"`
+	// NodeSelector and Affinity say which nodes, Tolerations which taints they bear.
+	NodeSelector map[string]string    `json:"nodeSelector,omitempty"`
+	Affinity     *corev1.NodeSelector `json:"affinity,omitempty"`
+	Tolerations  []corev1.Toleration  `json:"tolerations,omitempty"`
 }
 
 // Owner is the controller of a pod.

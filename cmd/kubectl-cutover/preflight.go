@@ -117,6 +117,10 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 		spec := &cutover.Spec
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
 		s.Rollout, s.FenceLabel = spec.Rollout, spec.Legacy.FenceLabel
+		s.Rolled = cutover.Status.Rolled
+		for _, slot := range cutover.Status.Slots {
+			s.Slots = append(s.Slots, slot.Node)
+		}
 		if spec.Nodes.Selector != nil {
 			selector, err := metav1.LabelSelectorAsSelector(spec.Nodes.Selector)
 			if err != nil {

@@ -36,6 +36,9 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
   kubectl cutover values --phase install --cilium-version 1.18.11 > cilium.yaml
   kubectl cutover values check -f cilium.yaml --cilium-version 1.18.11 --vpc-cidr 10.0.0.0/16
 
+  # What will the roll do, and how long does it take?
+  kubectl cutover plan
+
   # Watch, and let the next phase begin
   kubectl cutover status -w
   kubectl cutover approve FenceLegacy
@@ -51,7 +54,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	a.flags.AddFlags(root.PersistentFlags())
-	root.AddCommand(a.preflight(), a.density(), a.values(), a.status(), a.report(), a.approve(), a.pause(), a.resume(), a.abort())
+	root.AddCommand(a.preflight(), a.density(), a.values(), a.plan(), a.status(), a.report(), a.approve(), a.pause(), a.resume(), a.abort())
 	return root
 }
 

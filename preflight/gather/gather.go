@@ -40,6 +40,9 @@ type gatherer struct {
 	tell func(string)
 	// resolved are the Services that were looked at.
 	resolved map[client.ObjectKey]resolved
+	// said is what agents reported, by node; needs is where in the snapshot stands what pods need, by its text.
+	said  map[string]report
+	needs map[string]int
 }
 
 type resolved struct {
@@ -49,8 +52,8 @@ type resolved struct {
 
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
-	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}}
-	for _, read := range []func(context.Context) error{g.nodes, g.services, g.ciliumNodes, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
+	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}, said: map[string]report{}, needs: map[string]int{}}
+	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}
@@ -95,7 +98,7 @@ func each[L client.ObjectList](ctx context.Context, g *gatherer, resource string
 func (g *gatherer) nodes(ctx context.Context) error {
 	return each(ctx, g, "nodes", &corev1.NodeList{}, func(l *corev1.NodeList) error {
 		for i := range l.Items {
-			n := preflight.Node{Name: l.Items[i].Name, NodeInfo: nodeInfo(&l.Items[i])}
+			n := preflight.Node{Name: l.Items[i].Name, NodeInfo: nodeInfo(&l.Items[i], g.said[l.Items[i].Name])}
 			for _, a := range l.Items[i].Status.Addresses {
 				if a.Type == corev1.NodeInternalIP {
 					n.Addresses = append(n.Addresses, a.Address)

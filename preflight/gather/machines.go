@@ -14,16 +14,39 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/preflight"
 )
 
-func nodeInfo(n *corev1.Node) preflight.NodeInfo {
-	is := n.Status.NodeInfo
+// report is which CNI an agent said owns the pods of its node, and of which boot of which node.
+type report struct {
+	uid  types.UID
+	boot string
+	role v1alpha1.Role
+}
+
+// reports reads what agents say. Without the chart there are none.
+func (g *gatherer) reports(ctx context.Context) error {
+	return each(ctx, g, "nodecutovers.cni-cutover.dev", &v1alpha1.NodeCutoverList{}, func(l *v1alpha1.NodeCutoverList) error {
+		for i := range l.Items {
+			s := &l.Items[i].Status
+			g.said[l.Items[i].Name] = report{s.NodeUID, s.BootID, s.Role}
+		}
+		return nil
+	})
+}
+
+func nodeInfo(n *corev1.Node, said report) preflight.NodeInfo {
+	is, room := n.Status.NodeInfo, n.Status.Allocatable
 	out := preflight.NodeInfo{
+		CPU: room.Cpu().MilliValue(), Memory: room.Memory().Value(), Pods: room.Pods().Value(),
 		Labels: n.Labels, Taints: n.Spec.Taints, ProviderID: n.Spec.ProviderID, Unschedulable: n.Spec.Unschedulable,
 		OS: is.OperatingSystem, Image: is.OSImage, Kernel: is.KernelVersion, Runtime: is.ContainerRuntimeVersion,
+	}
+	if said.uid == n.UID && said.boot != "" && said.boot == is.BootID {
+		out.Role = said.role
 	}
 	_, out.OptedOut = n.Annotations[v1alpha1.AnnotationOptOut]
 	for _, c := range n.Status.Conditions {

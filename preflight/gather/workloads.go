@@ -5,6 +5,7 @@ package gather
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/preflight"
@@ -41,7 +43,12 @@ func (g *gatherer) workloads(ctx context.Context) error {
 	return each(ctx, g, "pods", &corev1.PodList{}, func(l *corev1.PodList) error {
 		for i := range l.Items {
 			if p := &l.Items[i]; p.Spec.NodeName != "" {
-				g.into.Pods = append(g.into.Pods, slim(p, selections[p.Namespace], local))
+				kept := slim(p, selections[p.Namespace], local)
+				var err error
+				if kept.Needs, err = g.needsOf(p); err != nil {
+					return err
+				}
+				g.into.Pods = append(g.into.Pods, kept)
 				g.autoscaler(p)
 			}
 		}
@@ -169,6 +176,25 @@ func slim(p *corev1.Pod, budgets []selection, local map[client.ObjectKey]bool) p
 		}
 	}
 	return out
+}
+
+// needsOf is where in the snapshot stands what a pod needs of a node. Pods of one template share it.
+func (g *gatherer) needsOf(p *corev1.Pod) (int, error) {
+	requests := resource.PodRequests(p, resource.PodResourcesOptions{})
+	n := preflight.Needs{CPU: requests.Cpu().MilliValue(), Memory: requests.Memory().Value(), NodeSelector: p.Spec.NodeSelector, Tolerations: p.Spec.Tolerations}
+	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil {
+		n.Affinity = a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	}
+	key, err := json.Marshal(n)
+	if err != nil {
+		return 0, fmt.Errorf("keeping what pod %s/%s needs: %w", p.Namespace, p.Name, err)
+	}
+	at, known := g.needs[string(key)]
+	if !known {
+		at = len(g.into.Needs)
+		g.needs[string(key)], g.into.Needs = at, append(g.into.Needs, n)
+	}
+	return at, nil
 }
 
 // written says whether a container may write to a volume.
