@@ -17,9 +17,9 @@ type hold int
 
 const (
 	free    hold = iota
+	unclear      // the budget's numbers are old
 	waits        // none may be evicted now, which changes when pods become healthy
 	stuck        // none may be evicted, however healthy all are
-	unclear      // the budget's numbers are old
 )
 
 // never says whether a budget would allow nothing if all of its pods were healthy.
@@ -171,7 +171,7 @@ func (d *drains) deadlocks() []Finding {
 func (s *Snapshot) elsewhere(nodes map[string]bool) int {
 	n := 0
 	for i := range s.Nodes {
-		if !nodes[s.Nodes[i].Name] && !s.Nodes[i].Unschedulable {
+		if !nodes[s.Nodes[i].Name] && !s.Nodes[i].Unschedulable && s.Nodes[i].kind() == "" {
 			n++
 		}
 	}

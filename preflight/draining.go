@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/coordinator/drain"
+	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
 // drains is what the coordinator's drain would do with the pods of a snapshot.
@@ -45,18 +47,23 @@ func (s *Snapshot) drained() (*drains, error) {
 		namespace, name, _ := strings.Cut(id, "/")
 		kept.DaemonSets[types.NamespacedName{Namespace: namespace, Name: name}] = true
 	}
+	known := map[shape]plan.Drain{}
 	for i := range s.Pods {
 		p := &s.Pods[i]
 		if !nodes[p.Node] {
 			continue
 		}
-		kept.Pods = append(kept.Pods[:0], p.object())
-		left, err := kept.Look(s.Rollout.Drain)
-		if err != nil {
-			return nil, err
+		of := p.shape()
+		left, seen := known[of]
+		if !seen {
+			kept.Pods = []corev1.Pod{of.object()}
+			if left, err = kept.Look(s.Rollout.Drain); err != nil {
+				return nil, err
+			}
+			known[of] = left
 		}
 		for _, sentence := range left.Impossible {
-			sentence = strings.TrimSuffix(sentence, ": "+p.ID())
+			sentence = strings.TrimSuffix(sentence, ": "+of.namespace+"/"+shapeName)
 			for strings.HasPrefix(sentence, "cannot delete ") { // kubectl says it once or twice
 				sentence = strings.TrimPrefix(sentence, "cannot delete ")
 			}
@@ -154,7 +161,7 @@ func (d *drains) obstacles() map[string]obstacle {
 		}
 	}
 	for _, p := range d.evicted {
-		if h := evictable(p, d.budgets); h == waits || h == stuck {
+		if h := evictable(p, d.budgets); h != free {
 			note(p, h, fmt.Sprintf("%s keeps Pod %s", strings.Join(p.Budgets, " and "), p.ID()))
 		}
 	}
@@ -167,12 +174,12 @@ func (d *drains) blocked() []Finding {
 	if len(why) == 0 {
 		return nil
 	}
-	nodes, worst := slices.Sorted(maps.Keys(why)), waits
+	nodes, worst := slices.Sorted(maps.Keys(why)), free
 	for _, o := range why {
 		worst = max(worst, o.hold)
 	}
 	f := fail("%d of %d nodes that are to be rolled could not be emptied today, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]].cause)
-	if worst == waits {
+	if worst < stuck {
 		f = warn("%d of %d nodes that are to be rolled could not be emptied just now, as %s: %s", len(nodes), len(d.nodes), nodes[0], why[nodes[0]].cause)
 	}
 	f.Objects, f.Mend = each("Node/", nodes), "mend what is said of those pods and budgets, or keep a node out of the roll: kubectl annotate node "+nodes[0]+" cni-cutover.dev/opt-out='who: why'"

@@ -77,6 +77,7 @@ func TestWhatADrainMeetsIsSaid(t *testing.T) {
 		"scratch data that must stay": {func(s *Snapshot) { s.Rollout.Drain.DeleteEmptyDirData = &no }, v1alpha1.VerdictFail, "Pods with local storage", ""},
 		"a DaemonSet that is gone":    {func(s *Snapshot) { s.DaemonSets = nil }, v1alpha1.VerdictFail, `daemonsets.apps "aws-node" not found`, "kubectl -n kube-system delete pod aws-node-a aws-node-b, if"},
 		"a DaemonSet of another kind": {func(s *Snapshot) { s.Pods[0].Owner.APIVersion = "apps.kruise.io/v1alpha1" }, v1alpha1.VerdictPass, "evicts 4 pods", ""},
+		"a pod that is on its way":    {web(func(p *Pod) { now := time.Unix(1, 0); p.Deleted = &now }), v1alpha1.VerdictPass, "evicts 2 pods", ""},
 		"a node that is kept out":     {both(bare, func(s *Snapshot) { s.Nodes[0].OptedOut = true }), v1alpha1.VerdictPass, "a roll of 1 node evicts 2 pods", ""},
 		"a node that is not selected": {both(bare, func(s *Snapshot) { s.Selector = "pool=b"; s.Nodes[1].Labels = map[string]string{"pool": "b"} }), v1alpha1.VerdictPass, "a roll of 1 node evicts", ""},
 		"a selector that is none":     {func(s *Snapshot) { s.Selector = "=" }, v1alpha1.VerdictUnknown, "which nodes are rolled is not known", ""},
@@ -91,6 +92,7 @@ func TestWhatADrainMeetsIsSaid(t *testing.T) {
 		"one that cannot count": {both(none, budget(func(b *Budget) { b.Trouble = "found no controllers for pod" })), v1alpha1.VerdictFail,
 			"cannot count its pods (found no controllers for pod)", "kubectl -n shop get pdb web -o yaml"},
 		"one that nobody has looked at": {budget(func(b *Budget) { b.Behind = true }), v1alpha1.VerdictUnknown, "has not looked at it since", ""},
+		"which its nodes are held for":  {budget(func(b *Budget) { b.Behind = true }), v1alpha1.VerdictWarn, "2 of 2 nodes that are to be rolled could not be emptied just now", ""},
 		"two budgets for a pod": {both(web(func(p *Pod) { p.Budgets = []string{"web", "all"} }), func(s *Snapshot) { s.Budgets = append(s.Budgets, Budget{Namespace: "shop", Name: "all", Allowed: 5}) }), v1alpha1.VerdictFail,
 			"web and all of shop select the same 1 pod, so the eviction API answers 500", "kubectl -n shop delete pdb all"},
 

@@ -80,7 +80,7 @@ func Foresee(s *Snapshot, replaced time.Duration) (Forecast, error) {
 	f := Forecast{Server: s.Server, TakenAt: s.TakenAt}
 	needed := []string{"nodes", "nodecutovers.cni-cutover.dev", "pods", "daemonsets.apps"}
 	for _, m := range s.Missing {
-		if m.Verb == "list" && slices.Contains(append(needed, "poddisruptionbudgets.policy"), m.Resource) {
+		if m.Verb == "list" && slices.Contains(append(needed, "poddisruptionbudgets.policy"), m.Resource) || m.Resource == CutoverResource {
 			f.Unseen = append(f.Unseen, m.Resource)
 		}
 	}

@@ -198,6 +198,7 @@ func TestWhatStopsARollIsForetold(t *testing.T) {
 		"a Mixed one, which comes first":      {func(s *Snapshot) { s.Nodes[2].Role = v1alpha1.RoleMixed }, v1alpha1.VerdictPass, func(f Forecast) bool { return f.Waves[0].Nodes[0].Name == "node-c" }},
 		"the coordinator's, which comes last": {func(s *Snapshot) { s.Pods[1].Deployment = coordinatorName }, v1alpha1.VerdictPass, func(f Forecast) bool { return f.Waves[2].Nodes[0].Name == "node-a" }},
 		"pods that nobody may see":            {func(s *Snapshot) { s.Missing = []Missing{{Verb: "list", Resource: "pods"}} }, v1alpha1.VerdictUnknown, func(f Forecast) bool { return len(f.Waves) == 0 && slices.Equal(f.Unseen, []string{"pods"}) }},
+		"a Cutover that nobody may see":       {func(s *Snapshot) { s.Missing = []Missing{{Verb: "get", Resource: CutoverResource}} }, v1alpha1.VerdictUnknown, func(f Forecast) bool { return len(f.Waves) == 3 && slices.Equal(f.Unseen, []string{CutoverResource}) }},
 		"budgets that nobody may see": {func(s *Snapshot) {
 			s.Missing = []Missing{{Verb: "list", Resource: "poddisruptionbudgets.policy"}}
 			s.Budgets = nil

@@ -108,7 +108,8 @@ func (n *Node) kind() string {
 	return ""
 }
 
-// rolled are the nodes that the roll will take: those that the Cutover selects, nobody keeps out, and that have not moved.
+// rolled are the nodes that the roll will take: those with an agent that the Cutover selects, nobody keeps out, and that have
+// not moved.
 func (s *Snapshot) rolled() (map[string]bool, error) {
 	selector, err := labels.Parse(s.Selector)
 	if err != nil {
@@ -117,7 +118,7 @@ func (s *Snapshot) rolled() (map[string]bool, error) {
 	out := map[string]bool{}
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		if !n.OptedOut && n.Role != v1alpha1.RoleOverlay && selector.Matches(labels.Set(n.Labels)) {
+		if !n.OptedOut && n.Role != v1alpha1.RoleOverlay && n.kind() == "" && selector.Matches(labels.Set(n.Labels)) {
 			out[n.Name] = true
 		}
 	}

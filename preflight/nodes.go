@@ -29,9 +29,22 @@ func nodes(s *Snapshot) []Finding {
 	for _, tell := range []func() []Finding{s.foreign, s.kernels, s.runtimes, s.images, s.tainted, s.monitored, s.portsOfNodes, s.karpenter, s.autoscaled} {
 		out = append(out, tell()...)
 	}
+	for i := range out {
+		out[i].Mend = strings.ReplaceAll(out[i].Mend, "<cluster>", s.cluster())
+	}
 	ours := s.where(func(n *Node) bool { return n.kind() == "" })
 	return append(out, pass("an agent of Cilium can run on %d of %d nodes (%s); what launch templates and node groups give to new nodes (startup taint, image, hop limit) stands at AWS and was not looked at",
 		len(ours), len(s.Nodes), families(ours)))
+}
+
+// cluster is EKS' name of it, where eksctl wrote that on a node, and else a place to fill it in.
+func (s *Snapshot) cluster() string {
+	for i := range s.Nodes {
+		if name := s.Nodes[i].Labels["alpha.eksctl.io/cluster-name"]; name != "" {
+			return name
+		}
+	}
+	return "<cluster>"
 }
 
 // where are the nodes that are such.

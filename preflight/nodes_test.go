@@ -52,6 +52,10 @@ func TestWhatNodesAreIsSaid(t *testing.T) {
 		"Bottlerocket":  {node(func(n *Node) { n.Image, n.Kernel = "Bottlerocket OS 1.49.0 (aws-k8s-1.34)", "6.12.53" }), v1alpha1.VerdictPass, "(Amazon Linux 2023: 1, Bottlerocket OS: 1)", ""},
 
 		"Fargate by its label": {labelled("eks.amazonaws.com/compute-type", "fargate"), v1alpha1.VerdictFail, "1 node of kind Fargate", "delete-fargate-profile"},
+		"Fargate in a cluster that eksctl made": {func(s *Snapshot) {
+			s.Nodes[0].Labels = map[string]string{"eks.amazonaws.com/compute-type": "fargate"}
+			s.Nodes[1].Labels = map[string]string{"alpha.eksctl.io/cluster-name": "shop"}
+		}, v1alpha1.VerdictFail, "1 node of kind Fargate", "delete-fargate-profile --cluster-name shop --"},
 		"Fargate by its name": {node(func(n *Node) {
 			n.ProviderID = "aws:///eu-central-1a/0f/fargate-ip-10-0-1-10.eu-central-1.compute.internal"
 		}), v1alpha1.VerdictFail, "of kind Fargate", ""},

@@ -59,6 +59,9 @@ type Snapshot struct {
 	Missing []Missing `json:"missing"`
 }
 
+// CutoverResource is how rights name the Cutover. A snapshot in which it is missing holds defaults in its place.
+const CutoverResource = "cutovers.cni-cutover.dev"
+
 // Format is the format of snapshots that this version writes and reads.
 const Format = 2
 

@@ -97,20 +97,39 @@ func (p *Pod) workload() string {
 // finished says whether its processes have ended for good.
 func (p *Pod) finished() bool { return p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed }
 
-// object is the pod as the rules of a drain look at it.
-func (p *Pod) object() corev1.Pod {
-	o := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}, Status: corev1.PodStatus{Phase: p.Phase}}
-	if p.Owner.Kind != "" {
+// shape is all that the rules of a drain look at in a pod. Many pods have the same.
+type shape struct {
+	namespace                 string
+	owner                     Owner
+	phase                     corev1.PodPhase
+	deleted, mirror, emptyDir bool
+}
+
+func (p *Pod) shape() shape {
+	s := shape{p.Namespace, p.Owner, p.Phase, p.Deleted != nil, p.Mirror, p.EmptyDir}
+	if s.owner.Kind != "DaemonSet" { // of others nobody asks whether they are there
+		s.namespace, s.owner.Name = "", ""
+	}
+	return s
+}
+
+// shapeName is the name of every pod that stands for others of its shape.
+const shapeName = "any"
+
+// object is a pod of a shape.
+func (s shape) object() corev1.Pod {
+	o := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: shapeName}, Status: corev1.PodStatus{Phase: s.phase}}
+	if s.owner.Kind != "" {
 		controller := true
-		o.OwnerReferences = []metav1.OwnerReference{{APIVersion: p.Owner.APIVersion, Kind: p.Owner.Kind, Name: p.Owner.Name, Controller: &controller}}
+		o.OwnerReferences = []metav1.OwnerReference{{APIVersion: s.owner.APIVersion, Kind: s.owner.Kind, Name: s.owner.Name, Controller: &controller}}
 	}
-	if p.Deleted != nil {
-		o.DeletionTimestamp = &metav1.Time{Time: *p.Deleted}
+	if s.deleted {
+		o.DeletionTimestamp = &metav1.Time{}
 	}
-	if p.Mirror {
+	if s.mirror {
 		o.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: ""}
 	}
-	if p.EmptyDir {
+	if s.emptyDir {
 		o.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	}
 	return o

@@ -58,7 +58,7 @@ func TestARollIsForetold(t *testing.T) {
 	on(t, "plan").want(t, codeBlocked, "roll-a: Pod default/large is not deleted")
 
 	nobody := w.as("plan-nobody")
-	plugin(t, "", "plan", "--kubeconfig", nobody).want(t, codeUnsure, "Nothing is foretold, because this was not seen: nodecutovers.cni-cutover.dev, nodes,")
+	plugin(t, "", "plan", "--kubeconfig", nobody).want(t, codeUnsure, "Nothing is foretold, because this was not seen: cutovers.cni-cutover.dev, nodecutovers.cni-cutover.dev, nodes,")
 	for _, args := range [][]string{{"-o", "junit"}, {"--replace-time", "-1s"}, {"--from", "/does/not/exist"}} {
 		plugin(t, "", append([]string{"plan"}, args...)...).want(t, codeFailed, "kubectl cutover:")
 	}

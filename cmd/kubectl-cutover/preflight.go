@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -128,8 +129,10 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 			}
 			s.Selector = selector.String()
 		}
+	} else if right := (*missingRight)(nil); errors.As(err, &right) {
+		s.Missing = append(s.Missing, preflight.Missing{Verb: right.ask.verb, Resource: right.ask.resource, Error: right.err.Error()})
 	} else if len(o.overlay) == 0 {
-		a.note("the overlay is taken for %s: %v", s.Overlay[0], err)
+		a.note("the overlay is taken for %s, and the terms of a roll for the defaults: %v", s.Overlay[0], err)
 	}
 	progress := func(string) {}
 	if _, live := a.terminal(); live {

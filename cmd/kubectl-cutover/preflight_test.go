@@ -109,7 +109,7 @@ func TestWhatMayNotBeReadIsNotTakenForWell(t *testing.T) {
 	plugin(t, "", "preflight", "--vpc-cidr", "10.0.0.0/16", "--kubeconfig", some).want(t, codeUnsure,
 		"Unknown Rights: list of validatingwebhookconfigurations.admissionregistration.k8s.io in the whole cluster was not possible",
 		"kubectl auth can-i list apiservices.apiregistration.k8s.io -A", "Unknown Callbacks", "Unknown Overlap", "Pass    Capacity",
-		"list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining")
+		"get of cutovers.cni-cutover.dev in the whole cluster", "list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining")
 }
 
 func TestPreflightRefusesWhatItCannotUse(t *testing.T) {

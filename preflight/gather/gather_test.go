@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -74,9 +75,11 @@ func (k *kept) List(_ context.Context, list client.ObjectList, options ...client
 	var o client.ListOptions
 	o.ApplyOptions(options)
 	kind := strings.TrimSuffix(strings.TrimSuffix(reflect.TypeOf(list).Elem().Name(), "List"), "Unstructured")
+	objects := k.objects[kind]
 	if u, free := list.(*unstructured.UnstructuredList); free {
 		kind = strings.TrimSuffix(u.GetKind(), "List")
-		if len(k.objects[kind]) == 0 {
+		objects = slices.DeleteFunc(slices.Clone(k.objects[kind]), func(o *unstructured.Unstructured) bool { return o.GetAPIVersion() != u.GetAPIVersion() })
+		if len(objects) == 0 {
 			return &meta.NoKindMatchError{GroupKind: u.GroupVersionKind().GroupKind()}
 		}
 	}
@@ -85,10 +88,10 @@ func (k *kept) List(_ context.Context, list client.ObjectList, options ...client
 	}
 	at, _ := strconv.Atoi(o.Continue)
 	page := &unstructured.UnstructuredList{Object: map[string]any{}}
-	if at < len(k.objects[kind]) {
-		page.Items = append(page.Items, *k.objects[kind][at])
+	if at < len(objects) {
+		page.Items = append(page.Items, *objects[at])
 	}
-	if at+1 < len(k.objects[kind]) {
+	if at+1 < len(objects) {
 		page.SetContinue(strconv.Itoa(at + 1))
 	}
 	if u, free := list.(*unstructured.UnstructuredList); free {
@@ -133,5 +136,24 @@ func TestWhatIsForbiddenIsNoted(t *testing.T) {
 				t.Errorf("%d pods, %d nodes", len(s.Pods), len(s.Nodes))
 			}
 		})
+	}
+}
+
+// TestTheVersionThatIsServedIsRead: clusters have Karpenter's older one for years.
+func TestTheVersionThatIsServedIsRead(t *testing.T) {
+	for version, pools := range map[string]int{"v1": 1, "v1beta1": 1, "v1alpha5": 0} {
+		k := load(t, filepath.Join("testdata", "cluster.yaml"))
+		for _, kind := range []string{"NodePool", "NodeClaim"} {
+			for _, o := range k.objects[kind] {
+				o.SetAPIVersion("karpenter.sh/" + version)
+			}
+		}
+		var s preflight.Snapshot
+		if err := Cluster(t.Context(), k, &s, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.NodePools) != pools || len(s.NodeClaims) != 2*pools || len(s.Missing) != 0 {
+			t.Errorf("%s: %+v, %+v, %+v", version, s.NodePools, s.NodeClaims, s.Missing)
+		}
 	}
 }

@@ -60,7 +60,8 @@ func nodeInfo(n *corev1.Node, said report) preflight.NodeInfo {
 	return out
 }
 
-// karpenter reads NodePools and NodeClaims, in the version that is served; the older one has the expiry elsewhere.
+// karpenter reads NodePools and NodeClaims, in the version that is served. In the older one expiry belongs to the pool, and its
+// budgets hold it.
 func (g *gatherer) karpenter(ctx context.Context) error {
 	for _, version := range []string{"v1", "v1beta1"} {
 		err := each(ctx, g, "nodepools.karpenter.sh", of("karpenter.sh", version, "NodePool"), func(l *unstructured.UnstructuredList) error {
