@@ -151,7 +151,7 @@ func captured(t *testing.T, folder string) *facts.Facts {
 		case "tc/globals/":
 			f.Pins.Names = append(f.Pins.Names, name)
 		case "cilium/socketlb/links/cgroup/":
-			f.Programs.Sockets = append(f.Programs.Sockets, name)
+			f.Programs.Sockets, f.Programs.SocketsOnce = append(f.Programs.Sockets, name), true
 		default:
 			t.Fatalf("%s holds %s", folder, pin)
 		}

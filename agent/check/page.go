@@ -42,7 +42,7 @@ func descriptions() []description {
 		{
 			v1alpha1.CheckPrograms, "Are Cilium's programs attached wherever this node's mode needs them, and is it a mode that this role allows?",
 			"the links and the names of the maps that Cilium has pinned in its bpffs, and classic tc filters, by rtnetlink",
-			[]v1alpha1.Reason{v1alpha1.ProgramMissing, v1alpha1.ModeTooEarly, v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable},
+			[]v1alpha1.Reason{v1alpha1.ProgramMissing, v1alpha1.ModeUnclear, v1alpha1.ModeTooEarly, v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable},
 		},
 		{
 			v1alpha1.CheckOverlayMaps, "Do Cilium's pinned maps know this node's endpoints and every peer as they really are?",

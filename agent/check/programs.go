@@ -10,6 +10,7 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
 // programs asks whether the datapath is really loaded: on the tunnel, on Cilium's pair of interfaces, on the NIC, on every pod,
@@ -54,9 +55,14 @@ func programs(s *scene) v1alpha1.Finding {
 		return with(fail(v1alpha1.ProgramMissing, "not attached, and needed with %s: %s; %s", m, joined(missing), s.whyMissing()), evidence...)
 	case s.f.Pins.Sight != facts.Seen:
 		return with(unreadable("pins, by which Cilium's mode is told,", s.f.Pins.Look), evidence...)
+	case m.unclear && s.f.Programs.Sight != facts.Seen:
+		return with(unreadable("attached programs", s.f.Programs.Look), evidence...)
+	case m.unclear:
+		return with(unknown(v1alpha1.ModeUnclear, "Cilium has pinned %s and %s and once attached programs to sockets, and now has none there: with kube-proxy replacement no process reaches a Service, without it all is well; see which this node has (cilium-dbg status), and replace the node or restart its Cilium",
+			ciliummap.NATPin, ciliummap.NeighborsPin), evidence...)
 	}
 	if m.nat && s.role == v1alpha1.RoleLegacy {
-		return with(fail(v1alpha1.ModeTooEarly, "this old node has Cilium with %s: answers of the VPC CNI's pods to node ports, or their packets to overlay pods of other nodes, are lost; give it kubeProxyReplacement=false and bpf.masquerade=false, by a CiliumNodeConfig if new nodes have them, until it is replaced", m), evidence...)
+		return with(fail(v1alpha1.ModeTooEarly, "this old node has Cilium with %s: answers of the VPC CNI's pods to node ports, or their packets to overlay pods of other nodes, are lost; give it kubeProxyReplacement=false, nodePort.enabled=false and bpf.masquerade=false, by a CiliumNodeConfig if new nodes have them, until it is replaced", m), evidence...)
 	}
 	return with(pass(v1alpha1.AsWanted, "the %d programs that Cilium needs with %s are attached; that they use the maps pinned now is not proved, which would take CAP_SYS_ADMIN", len(wanted), m), evidence...)
 }

@@ -29,7 +29,9 @@ func TestPrograms(t *testing.T) {
 	sockets := func(names ...string) func(*facts.Facts) {
 		return func(f *facts.Facts) { f.Programs.Sockets = names }
 	}
-	replacing := all(pinned(ciliummap.NATPin, ciliummap.NeighborsPin), toNetdev, sockets(socketPrograms()...))
+	socketsOnce := func(f *facts.Facts) { f.Programs.SocketsOnce = true }
+	nodePorts := all(pinned(ciliummap.NATPin, ciliummap.NeighborsPin), toNetdev)
+	replacing := all(nodePorts, socketsOnce, sockets(socketPrograms()...))
 	tell(t, v1alpha1.CheckPrograms, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
 		"by tcx": {nil, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"by tc": {func(f *facts.Facts) {
@@ -69,14 +71,21 @@ func TestPrograms(t *testing.T) {
 
 		"kube-proxy replacement":                          {replacing, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"replacement without the NIC's egress":            {all(replacing, lose("cil_to_netdev")), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
-		"replacement with no sockets":                     {all(replacing, sockets()), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"replacement with no sockets":                     {all(replacing, sockets()), v1alpha1.VerdictUnknown, v1alpha1.ModeUnclear},
 		"replacement without UDP":                         {all(replacing, sockets("cil_sock4_connect", "cil_sock6_connect")), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"node ports of 1.18 beside kube-proxy":            {nodePorts, v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"node ports of 1.18 without the program":          {pinned(ciliummap.NATPin, ciliummap.NeighborsPin), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"node ports of 1.18 after replacement":            {all(nodePorts, socketsOnce), v1alpha1.VerdictUnknown, v1alpha1.ModeUnclear},
+		"node ports of 1.18 and sockets":                  {all(nodePorts, socketsOnce, sockets(socketPrograms()...)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"node ports where the sockets could not be read":  {all(nodePorts, func(f *facts.Facts) { f.Programs.Look = broken }), v1alpha1.VerdictUnknown, v1alpha1.HostUnreadable},
 		"BPF masquerade of 1.19 beside kube-proxy":        {all(pinned(ciliummap.NATPin), toNetdev), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"BPF masquerade of 1.19 without the program":      {pinned(ciliummap.NATPin), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"BPF masquerade of 1.20 after replacement":        {nodePorts, v1alpha1.VerdictPass, v1alpha1.AsWanted}, // which removes the sockets' directory
+		"kube-proxy after replacement":                    {all(pinned(ciliummap.NeighborsPin), socketsOnce), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"a pin that an earlier replacement left":          {pinned(ciliummap.NeighborsPin), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"the NIC's egress for another feature":            {toNetdev, v1alpha1.VerdictPass, v1alpha1.AsWanted},
-		"sockets alone":                                   {sockets(socketPrograms()...), v1alpha1.VerdictPass, v1alpha1.AsWanted},
-		"sockets alone, half of them":                     {sockets("cil_sock4_connect"), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"sockets alone":                                   {all(socketsOnce, sockets(socketPrograms()...)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"sockets alone, half of them":                     {all(socketsOnce, sockets("cil_sock4_connect")), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
 		"a missing program beside sockets that are there": {all(replacing, lose("cil_to_overlay")), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
 	})
 }

@@ -178,6 +178,9 @@ type Programs struct {
 	Look
 	List    []Program
 	Sockets []string // names of those on a cgroup, in full, as cil_sock4_connect
+	// SocketsOnce: Cilium has its directory for links on cgroups. It makes it before it attaches anything at all, and only to
+	// translate at sockets; 1.18 and 1.19 leave it, empty, when they no longer do (Cilium pkg/datapath/loader/base.go, pkg/socketlb).
+	SocketsOnce bool
 }
 
 // Program is one program of Cilium's that is attached to an interface now.

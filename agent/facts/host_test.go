@@ -214,6 +214,14 @@ func TestSeesProgramsAttachedByEitherWay(t *testing.T) {
 	if diff := cmp.Diff(want, got.List); diff != "" {
 		t.Error(diff)
 	}
+	if got.SocketsOnce {
+		t.Error("Cilium is said to have translated at sockets, and nothing says so")
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "cilium/socketlb/links/cgroup"), 0o700))
+	withoutCapabilities(t, func() { got = lookPrograms(root, lookLinks()) })
+	if got.Sight != Seen || !got.SocketsOnce || len(got.Sockets) > 0 {
+		t.Errorf("an empty directory of links on cgroups: %+v", got)
+	}
 }
 
 func TestADirectoryThatIsNoBPFFSProvesNothing(t *testing.T) {

@@ -27,20 +27,25 @@ const PodLinkPrefix = "lxc"
 // what was found even if one of the places could not be read, which the Look then says.
 func lookPrograms(bpffs string, links Links) Programs {
 	out := Programs{Look: Look{Sight: Seen}}
-	pinned := func(read func(string) ([]ciliummap.PinnedLink, error)) []ciliummap.PinnedLink {
+	pinned := func(read func(string) ([]ciliummap.PinnedLink, error)) ([]ciliummap.PinnedLink, bool) {
 		found, err := read(bpffs)
+		missing := errors.Is(err, fs.ErrNotExist)
 		// A missing directory means no links only where the bpffs is to be seen; elsewhere it means nothing.
-		if err != nil && (!errors.Is(err, fs.ErrNotExist) || !isBPFFS(bpffs)) {
+		if err != nil && (!missing || !isBPFFS(bpffs)) {
 			out.Look = failed(err)
 		}
-		return found
+		return found, !missing
 	}
-	for _, l := range append(pinned(ciliummap.ReadLinks), pinned(ciliummap.ReadEndpointLinks)...) {
+	devices, _ := pinned(ciliummap.ReadLinks)
+	endpoints, _ := pinned(ciliummap.ReadEndpointLinks)
+	for _, l := range append(devices, endpoints...) {
 		if p, ok := tcxProgram(l); ok {
 			out.List = append(out.List, p)
 		}
 	}
-	for _, l := range pinned(ciliummap.ReadSocketLinks) {
+	sockets, once := pinned(ciliummap.ReadSocketLinks)
+	out.SocketsOnce = once
+	for _, l := range sockets {
 		if !l.Detached() {
 			out.Sockets = append(out.Sockets, l.Program)
 		}

@@ -70,7 +70,9 @@ const (
 const (
 	// ProgramMissing: a program that this mode needs is not attached.
 	ProgramMissing Reason = "ProgramMissing"
-	// ModeTooEarly: kube-proxy replacement or BPF masquerade is on where pods of the VPC CNI are.
+	// ModeUnclear: whether the sockets of this node must have programs cannot be told.
+	ModeUnclear Reason = "ModeUnclear"
+	// ModeTooEarly: kube-proxy replacement, node ports or masquerade in BPF is on where pods of the VPC CNI are.
 	ModeTooEarly Reason = "ModeTooEarly"
 )
 
