@@ -112,3 +112,48 @@ func TestProbesThatFailBreakNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatCiliumsProbesFoundIsPartOfAnAnswer and of nothing that the agent says unasked: when a peer's host goes, its peers must not all write.
+func TestWhatCiliumsProbesFoundIsPartOfAnAnswer(t *testing.T) {
+	onStage(t, func(s *stage) {
+		asked, reached := 0, 0
+		s.set(func() {
+			s.host.Liveness = facts.Liveness{Look: seen(), Stamp: time.Hour, Now: time.Hour}
+			s.host.Status = facts.CiliumStatus{Look: seen(), State: "Ok"}
+			s.agent.LookHealth = func(status facts.CiliumStatus) facts.CiliumHealth {
+				s.lock.Lock()
+				defer s.lock.Unlock()
+				if asked++; status.State != "Ok" {
+					t.Errorf("asked with %+v", status)
+				}
+				return facts.CiliumHealth{Look: seen(), At: time.Now(), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: reached}
+			}
+		})
+		s.after(10 * time.Minute)
+		if asked > 0 {
+			t.Errorf("asked %d times, and nobody asked this node", asked)
+		}
+		alive := func() v1alpha1.Reason {
+			for _, f := range s.last().Findings {
+				if f.Check == v1alpha1.CheckCiliumAlive {
+					return f.Reason
+				}
+			}
+			return ""
+		}
+		s.ask("q1", "uid-1", 2*time.Minute)
+		s.after(time.Second)
+		if asked != 1 || alive() != v1alpha1.CiliumProbesFail {
+			t.Errorf("asked %d times, and answered %s", asked, alive())
+		}
+		before := len(s.writes)
+		s.set(func() { reached = 2 })
+		s.after(time.Minute) // looks in between ask nothing
+		s.wrote(t, before)
+		s.ask("q2", "uid-1", 2*time.Minute)
+		s.after(time.Second)
+		if asked != 2 || alive() != v1alpha1.AsWanted {
+			t.Errorf("asked %d times, and answered %s", asked, alive())
+		}
+	})
+}

@@ -24,7 +24,7 @@ var deviations = map[string]map[string]string{
 	"cutover-agent": {
 		"host namespaces":         "the host's network is what it looks at, and a node without a CNI must be able to say so",
 		"hostPort":                "its metrics and probes, on that network",
-		"restricted volume types": "net.d, the boot id and Cilium's pins are files of the host; each is mounted read-only (TestTheAgentHasNoPrivileges)",
+		"restricted volume types": "net.d, the boot id, Cilium's pins and its sockets are files of the host; each is mounted read-only (TestTheAgentHasNoPrivileges)",
 		"runAsNonRoot != true":    "Cilium's pins are root's, of mode 0600; the alternative is a capability, CAP_DAC_OVERRIDE",
 		"runAsUser=0":             "the same; it keeps no capability but those of the tunnel meter",
 		"seccompProfile":          "RuntimeDefault lets bpf(2) through only with CAP_BPF or CAP_SYS_ADMIN, whose absence is worth more",
@@ -39,6 +39,7 @@ func profiles() map[string][]string {
 		"the host's root":             {"--set", "agent.hostDir=/"},
 		"net.d elsewhere":             {"--set", "agent.hostDir=/var/lib,agent.cniConfDir=/var/lib/cni/net.d"},
 		"a bpffs elsewhere":           {"--set", "agent.bpffs=/run/cilium/bpffs"},
+		"no sockets of Cilium":        {"--set", "agent.ciliumRun="},
 		"a dry run":                   {"--set", "coordinator.dryRun=true"},
 		"one coordinator":             {"--set", "coordinator.replicas=1"},
 		"no tunnel meter":             {"--set", "agent.tunnelMeter.attached=Never,agent.tunnelMeter.perfmon=true"},

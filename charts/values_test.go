@@ -26,6 +26,7 @@ var kinds = map[string]schema{
 	"dnsName":            {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253},
 	"optionalName":       {"type": "string", "pattern": "^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", "maxLength": 253},
 	"path":               {"type": "string", "pattern": "^/"},
+	"optionalPath":       {"type": "string", "pattern": "^(/.*)?$"},
 	"host":               {"type": "string", "pattern": "^[0-9A-Za-z.:-]*$"},
 	"port":               {"type": "integer", "minimum": 1, "maximum": 65535},
 	"hostPort":           {"type": "integer", "minimum": 1024, "maximum": 65535, "not": schema{"enum": []int{4240, 6443, 8080, 8081, 9443, 9879, 9962, 10250}}},

@@ -22,14 +22,14 @@ import (
 //	socketLB.enabled alone           | no  | as it was | yes     | no
 //	none of them                     | no  | as it was | no      | no
 //
-// So the pins of NAT and neighbors do not mean that the sockets have programs; that Cilium has made the directory of their links
-// does, unless it is left of an earlier mode.
+// So the pins of NAT and neighbors do not mean that the sockets have programs. Where none is there, Cilium's agent is asked; where
+// it does not answer, the directory of their links tells, unless it is left of an earlier mode.
 type mode struct {
 	// known is false where the pins could not be read: then only what every mode needs is asked for.
 	known bool
 	// nat: the NIC's egress has a program.
 	nat bool
-	// sockets: Services are translated at the sockets of processes.
+	// sockets: Services are translated at the sockets of processes, or should be.
 	sockets bool
 	// unclear: nothing is attached to the sockets, and whether that is as it should be cannot be told.
 	unclear bool
@@ -41,11 +41,15 @@ func modeOf(f *facts.Facts) mode {
 	nat := slices.Contains(f.Pins.Names, ciliummap.NATPin)
 	neighbors := slices.Contains(f.Pins.Names, ciliummap.NeighborsPin)
 	p := f.Programs
-	sockets := len(p.Sockets) > 0
-	return mode{
-		known: f.Pins.Sight == facts.Seen, nat: nat, sockets: sockets, stale: neighbors && !nat,
-		unclear: nat && neighbors && !sockets && (p.SocketsOnce || p.Sight != facts.Seen),
+	m := mode{known: f.Pins.Sight == facts.Seen, nat: nat, sockets: len(p.Sockets) > 0, stale: neighbors && !nat}
+	switch said := f.Status.SocketLB; {
+	case m.sockets:
+	case f.Status.Sight == facts.Seen && said != nil:
+		m.sockets = *said
+	default:
+		m.unclear = nat && neighbors && (p.SocketsOnce || p.Sight != facts.Seen)
 	}
+	return m
 }
 
 func (m mode) String() string {

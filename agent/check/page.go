@@ -55,8 +55,10 @@ func descriptions() []description {
 		},
 		{
 			v1alpha1.CheckCiliumAlive, "Is the agent that owns the datapath alive now? Pods go on working without it, and nothing new does.",
-			"`cilium_runtime_config`, beside CLOCK_MONOTONIC",
-			[]v1alpha1.Reason{v1alpha1.CiliumStopped, v1alpha1.CiliumLivenessUnreadable},
+			"`cilium_runtime_config`, beside CLOCK_MONOTONIC; what the agent says at its socket (`/v1/healthz`, `/v1/config`) and, while the coordinator asks, what Cilium's own probes have found (`/v1beta/status`)",
+			[]v1alpha1.Reason{
+				v1alpha1.CiliumStopped, v1alpha1.CiliumUnwell, v1alpha1.CiliumSilent, v1alpha1.CiliumProbesFail, v1alpha1.CiliumLivenessUnreadable,
+			},
 		},
 		{
 			v1alpha1.CheckOverlayRoutes, "Does every peer's pod CIDR go to `cilium_host` with the tunnel's MTU, and do packets of the VPC CNI's pods get that far?",

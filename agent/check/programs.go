@@ -58,7 +58,7 @@ func programs(s *scene) v1alpha1.Finding {
 	case m.unclear && s.f.Programs.Sight != facts.Seen:
 		return with(unreadable("attached programs", s.f.Programs.Look), evidence...)
 	case m.unclear:
-		return with(unknown(v1alpha1.ModeUnclear, "Cilium has pinned %s and %s and once attached programs to sockets, and now has none there: with kube-proxy replacement no process reaches a Service, without it all is well; see which this node has (cilium-dbg status), and replace the node or restart its Cilium",
+		return with(unknown(v1alpha1.ModeUnclear, "Cilium has pinned %s and %s and once attached programs to sockets, and now has none there, and its agent did not say whether it wants any: with kube-proxy replacement no process reaches a Service, without it all is well; see which this node has (cilium-dbg status), and replace the node or restart its Cilium",
 			ciliummap.NATPin, ciliummap.NeighborsPin), evidence...)
 	}
 	if m.nat && s.role == v1alpha1.RoleLegacy {
@@ -132,7 +132,7 @@ func (s *scene) whyMissing() string {
 	switch l := s.f.Liveness; {
 	case l.Sight != facts.Seen:
 		return "see the log of Cilium's agent on this node"
-	case l.Stamp == 0 || l.Now-l.Stamp > maxSilence:
+	case l.Stamp == 0 || l.Now-l.Stamp > facts.MaxSilence:
 		return "Cilium's agent is not alive, so nobody will attach them: see its pod on this node"
 	}
 	return "Cilium's agent is alive and attaches them some seconds after everything else looks ready, so look again; if it stays so, see its log on this node"

@@ -30,6 +30,7 @@ func TestPrograms(t *testing.T) {
 		return func(f *facts.Facts) { f.Programs.Sockets = names }
 	}
 	socketsOnce := func(f *facts.Facts) { f.Programs.SocketsOnce = true }
+	socketLB := func(on bool) func(*facts.Facts) { return func(f *facts.Facts) { f.Status.SocketLB = &on } }
 	nodePorts := all(pinned(ciliummap.NATPin, ciliummap.NeighborsPin), toNetdev)
 	replacing := all(nodePorts, socketsOnce, sockets(socketPrograms()...))
 	tell(t, v1alpha1.CheckPrograms, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
@@ -78,6 +79,10 @@ func TestPrograms(t *testing.T) {
 		"node ports of 1.18 after replacement":            {all(nodePorts, socketsOnce), v1alpha1.VerdictUnknown, v1alpha1.ModeUnclear},
 		"node ports of 1.18 and sockets":                  {all(nodePorts, socketsOnce, sockets(socketPrograms()...)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"node ports where the sockets could not be read":  {all(nodePorts, func(f *facts.Facts) { f.Programs.Look = broken }), v1alpha1.VerdictUnknown, v1alpha1.HostUnreadable},
+		"replacement with no sockets, as Cilium says":     {all(replacing, sockets(), socketLB(true)), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"node ports after replacement, as Cilium says":    {all(nodePorts, socketsOnce, socketLB(false)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"sockets alone, none yet, as Cilium says":         {socketLB(true), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
+		"what an agent said that is not to be seen":       {all(nodePorts, socketsOnce, socketLB(false), func(f *facts.Facts) { f.Status.Sight = facts.Failed }), v1alpha1.VerdictUnknown, v1alpha1.ModeUnclear},
 		"BPF masquerade of 1.19 beside kube-proxy":        {all(pinned(ciliummap.NATPin), toNetdev), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"BPF masquerade of 1.19 without the program":      {pinned(ciliummap.NATPin), v1alpha1.VerdictFail, v1alpha1.ProgramMissing},
 		"BPF masquerade of 1.20 after replacement":        {nodePorts, v1alpha1.VerdictPass, v1alpha1.AsWanted}, // which removes the sockets' directory

@@ -153,7 +153,7 @@ func plantedFaults() map[string]planted {
 		"a half-filled cilium_lxc": {func(r *raw, _ *facts.Facts) {
 			r.lxc = slices.DeleteFunc(r.lxc, func(e rawEntry) bool { return binary.NativeEndian.Uint32(e.value) == 0 })
 		}, maps, doubts, []v1alpha1.Reason{v1alpha1.MapIncomplete}},
-		"an agent that is dead": {func(_ *raw, f *facts.Facts) { f.Liveness.Now += maxSilence }, v1alpha1.CheckCiliumAlive, fails, []v1alpha1.Reason{v1alpha1.CiliumStopped}},
+		"an agent that is dead": {func(_ *raw, f *facts.Facts) { f.Liveness.Now += facts.MaxSilence }, v1alpha1.CheckCiliumAlive, fails, []v1alpha1.Reason{v1alpha1.CiliumStopped}},
 		"no program at the tunnel": {func(_ *raw, f *facts.Facts) {
 			f.Programs.List = slices.DeleteFunc(f.Programs.List, func(p facts.Program) bool { return p.Name == "cil_from_overlay" })
 		}, v1alpha1.CheckPrograms, fails, []v1alpha1.Reason{v1alpha1.ProgramMissing}},

@@ -131,6 +131,8 @@ func overlayNode() *facts.Facts {
 			cidr("10.244.3.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.3.10"), Flags: ciliummap.RemoteHasTunnel},
 		}},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
+		Status:   facts.CiliumStatus{Look: seen, State: "Ok", Message: "1.18.11", DeviceMTU: 9001, RouteMTU: 8951},
+		Health:   facts.CiliumHealth{Look: seen, At: now.Add(-time.Minute), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: 2},
 		Counters: facts.Counters{Look: seen, At: time.Hour, By: counts(forwarded, 5000, dropNoTunnel, 40)},
 		Earlier:  facts.Counters{Look: seen, At: time.Hour - 30*time.Second, By: counts(forwarded, 4000, dropNoTunnel, 40)},
 		Meter:    meter(whole("10.0.2.10"), whole("10.0.3.10")),

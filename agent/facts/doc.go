@@ -3,8 +3,8 @@
 
 // Package facts gathers what one node shows of itself, as plain data, and judges nothing.
 //
-// It writes nothing to the host and needs no capability: uid 0 (Cilium's pins are mode 0600), the host's network namespace,
-// the host's bpffs and its root file system mounted read-only are enough. What would need more is not asked for:
+// It writes nothing to the host and needs no capability: uid 0 (Cilium's pins are mode 0600, its sockets 0660), the host's network
+// namespace, the host's bpffs, Cilium's runtime directory and the root file system mounted read-only are enough. What would need more is not asked for:
 //
 //   - the programs of a device by BPF_PROG_QUERY (CAP_NET_ADMIN): Cilium pins its tcx links, and classic filters are listed by
 //     rtnetlink, which asks for nothing;

@@ -55,10 +55,12 @@ type Facts struct {
 	Endpoints  Endpoints
 	IPCache    IPCache
 	Liveness   Liveness
+	Status     CiliumStatus
 	Counters   Counters
 	Earlier    Counters // of an earlier look, by which a rise is told
 	Meter      Meter
 	Probes     Probes
+	Health     CiliumHealth
 	Boot       Boot
 	Kernel     Kernel
 
@@ -216,6 +218,28 @@ type Liveness struct {
 	Look
 	Stamp time.Duration // 0: never
 	Now   time.Duration
+}
+
+// CiliumStatus is what Cilium's agent says of itself at its socket.
+type CiliumStatus struct {
+	Look
+	// NotAllowed: it Failed because this process may not use the socket.
+	NotAllowed bool
+	State      string // of Cilium as a whole: Ok, Warning, Failure or Disabled
+	Message    string // its version, and what is wrong
+	SocketLB   *bool  // Services are translated at sockets; nil: it does not say
+	DeviceMTU  int    // of the interfaces that it makes, in bytes
+	RouteMTU   int    // of the routes into the tunnel, in bytes
+}
+
+// CiliumHealth is what Cilium's own probes of the other nodes have found. They are looked at only when somebody asked.
+type CiliumHealth struct {
+	Look
+	At       time.Time     // when the last round of probes began; the zero Time before the first
+	Interval time.Duration // between two rounds
+	// Of the other nodes, whose host was probed and answered; and whose health endpoint was, through the tunnel.
+	Hosts, HostsReached         int
+	Endpoints, EndpointsReached int
 }
 
 // Counters are what Cilium's programs did with packets since Cilium made the map. At is a reading of CLOCK_MONOTONIC.

@@ -22,6 +22,8 @@ type Host struct {
 	Root string
 	// BPFFS is where this process sees the host's bpffs.
 	BPFFS string
+	// CiliumRun is where this process sees Cilium's runtime directory, "" where it does not.
+	CiliumRun string
 	// ConfDir is the runtime's net.d as the host names it.
 	ConfDir string
 }
@@ -35,12 +37,16 @@ func (h Host) Look() Facts {
 	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
 	f.Liveness = lookLiveness(h.BPFFS)
+	f.Status = lookStatus(h.CiliumRun, f.Liveness)
 	f.Counters = lookCounters(h.BPFFS)
 	f.ConfDir = cniconf.ReadIn(h.Root, h.ConfDir)
 	f.Boot = h.lookBoot()
 	f.Kernel = lookKernel()
 	return f
 }
+
+// LookHealth asks what Cilium's own probes of the other nodes have found. That is not the host's own evidence, and of its size.
+func (h Host) LookHealth(s CiliumStatus) CiliumHealth { return lookHealth(h.CiliumRun, s) }
 
 const bootIDFile = "proc/sys/kernel/random/boot_id"
 

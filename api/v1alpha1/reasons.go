@@ -106,6 +106,12 @@ const (
 	CiliumStopped Reason = "CiliumStopped"
 	// CiliumLivenessUnreadable: the liveness could not be read.
 	CiliumLivenessUnreadable Reason = "CiliumLivenessUnreadable"
+	// CiliumSilent: Cilium's agent lives and does not answer at its socket.
+	CiliumSilent Reason = "CiliumSilent"
+	// CiliumUnwell: Cilium's agent lives and says that something is wrong with it.
+	CiliumUnwell Reason = "CiliumUnwell"
+	// CiliumProbesFail: Cilium's own probes reach other nodes, and none of them through the tunnel.
+	CiliumProbesFail Reason = "CiliumProbesFail"
 )
 
 // Reasons of the check OverlayRoutes.

@@ -95,6 +95,7 @@ func look(ctx context.Context, o *options, w io.Writer, format string, role v1al
 	f := o.host.Look()
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods, f.Peers = around.Settings, around.Node, around.Own, around.Pods, around.Peers
+	f.Health = o.host.LookHealth(f.Status)
 	agent.AskSuspects(&f, askNodes)
 	status := agent.Report(&f, role, version, off)
 	_, why := check.Role(&f)

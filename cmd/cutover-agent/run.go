@@ -85,7 +85,7 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, LookHealth: o.host.LookHealth, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {

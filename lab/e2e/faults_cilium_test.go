@@ -30,7 +30,14 @@ import (
 // ownerFaults are about the datapath's owner. Everything that it made stands and carries packets.
 func ownerFaults() []fault {
 	const c = v1alpha1.CheckCiliumAlive
+	const socket = "/var/run/cilium/cilium.sock"
 	return []fault{
+		{
+			"Cilium's agent lives and its socket is dead", trouble{
+				run("mv "+socket+" "+socket+".aside", "touch "+socket),
+				run("mv " + socket + ".aside " + socket),
+			}, doubts(c, v1alpha1.CiliumSilent), nil,
+		},
 		{"Cilium's agent stopped hours ago", trouble{inOrder(signal("STOP"), stampHoursAgo), signal("CONT")}, fails(c, v1alpha1.CiliumStopped), nil},
 		{
 			"Cilium's agent ends whenever it starts", trouble{inOrder(loseConfiguration, signal("KILL"), outlastLiveness), restartCilium}, fails(c, v1alpha1.CiliumStopped),

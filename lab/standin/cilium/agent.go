@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -35,6 +36,7 @@ type agent struct {
 	registry *registry
 	datapath *datapath.Datapath
 	self     datapath.Node
+	prober   *prober
 	ready    chan struct{} // closed when the programs are attached
 }
 
@@ -116,6 +118,7 @@ func (a *agent) start(ctx context.Context, group *errgroup.Group) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	a.prober = newProber(a.self.Name)
 	peers := make(chan []datapath.Node, 1)
 	group.Go(func() error { return a.cluster.watch(ctx, latest(peers)) })
 	return a.follow(ctx, group, peers)
@@ -146,6 +149,7 @@ func (a *agent) follow(ctx context.Context, group *errgroup.Group, peers <-chan 
 			return nil
 		case now = <-peers:
 		}
+		a.prober.probe(append(slices.Clone(now), a.self))
 		if installed {
 			// An agent that ended here would come back and repair what somebody broke to see it broken.
 			if err := a.datapath.SetPeers(now); err != nil {
@@ -186,6 +190,9 @@ func (a *agent) install(ctx context.Context, group *errgroup.Group, peers []data
 	if _, err := a.addEndpoint(healthOwner, health.endpoint); err != nil {
 		return err
 	}
+	socket := filepath.Join(a.settings.runDir, "health.sock")
+	group.Go(func() error { return listenUnix(ctx, socket, a.prober.api()) })
+	group.Go(func() error { return a.prober.run(ctx) })
 	group.Go(func() error {
 		return a.datapath.WatchDevices(ctx, func(err error) { a.log.Error("following the native devices", "err", err) })
 	})

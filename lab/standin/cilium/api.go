@@ -98,13 +98,13 @@ func (a *agent) status() map[string]any {
 		cni = map[string]string{"state": "Ok", "msg": "CNI configuration file written to " + a.settings.conflist}
 	}
 	return map[string]any{
-		"cilium":                 map[string]string{"state": "Ok", "msg": "1.18.11"},
+		"cilium":                 map[string]string{"state": "Ok", "msg": "1.18.11 (v1.18.11-standin)"},
 		"cni-file":               cni,
 		"kubernetes":             map[string]string{"state": "Ok"},
 		"attach-mode":            "tcx",
 		"datapath-mode":          "veth",
 		"routing":                map[string]string{"inter-host-routing-mode": "Tunnel", "intra-host-routing-mode": "Legacy", "tunnel-protocol": "vxlan"},
-		"kube-proxy-replacement": map[string]string{"mode": "False"},
+		"kube-proxy-replacement": map[string]any{"mode": "False", "features": map[string]any{"socketLB": map[string]any{}}},
 		"masquerading":           map[string]any{"enabled": true, "mode": "iptables"},
 	}
 }
@@ -139,11 +139,11 @@ func podIdentity(namespace string) uint32 {
 // listenUnix serves handler on a socket that a killed agent may have left behind.
 func listenUnix(ctx context.Context, path string, handler http.Handler) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing the socket of the agent before: %w", err)
+		return fmt.Errorf("removing the socket %s of the agent before: %w", path, err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
-		return fmt.Errorf("listening on the agent's socket: %w", err)
+		return fmt.Errorf("listening on the socket %s: %w", path, err)
 	}
 	return serveHTTP(ctx, listener, handler)
 }

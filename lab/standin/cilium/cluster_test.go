@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -61,6 +62,57 @@ func TestPodsReachEachOtherThroughTheTunnel(t *testing.T) {
 	if after := a.received(t); after < before+10 {
 		t.Errorf("cilium_metrics counts %d packets from the overlay, %d before: want at least ten more", after, before)
 	}
+}
+
+// TestTheAgentSaysHowItIs: status and configuration at the agent's socket, and what its probes of the other node's host and health
+// endpoint found at the health socket, which is wrong for as long as the tunnel is down.
+func TestTheAgentSaysHowItIs(t *testing.T) {
+	a, b := twoNodes(t)
+	var status struct{ Cilium struct{ State string } }
+	a.api(t, "/v1/healthz", &status)
+	var config struct {
+		Status struct{ DeviceMTU, RouteMTU int }
+	}
+	a.api(t, "/v1/config", &config)
+	if status.Cilium.State != "Ok" || config.Status.DeviceMTU != vpcMTU || config.Status.RouteMTU != vpcMTU-50 {
+		t.Errorf("status %+v, config %+v", status, config)
+	}
+	a.probed(t, b, true)
+	a.run(t, "ip", "link", "set", "cilium_vxlan", "down")
+	a.probed(t, b, false)
+	a.run(t, "ip", "link", "set", "cilium_vxlan", "up")
+	a.probed(t, b, true)
+}
+
+// probed waits until the node's agent has reached another node's host, and its health endpoint or not.
+func (n *node) probed(t *testing.T, other *node, tunnel bool) {
+	t.Helper()
+	type path struct {
+		IP   string
+		HTTP struct{ Status string }
+	}
+	type health struct {
+		Local struct{ Name string }
+		Nodes []struct {
+			Name string
+			Host struct {
+				Address path `json:"primary-address"`
+			}
+			Endpoint path
+		}
+	}
+	c := newClient(filepath.Join(n.dir, "health.sock"))
+	until(t, fmt.Sprintf("%s reaches %s, through the tunnel %t", n.self.Name, other.self.Name, tunnel), func() bool {
+		var got health // anew: what an answer leaves out is not what the one before said
+		must(t, c.retry(t.Context(), func() error { return c.call(t.Context(), http.MethodGet, "/v1beta/status", nil, &got) }))
+		for _, x := range got.Nodes {
+			reached := x.Endpoint.IP == other.self.Health.String() && x.Endpoint.HTTP.Status == ""
+			if x.Name == clusterName+"/"+other.self.Name && x.Host.Address.IP == other.self.IP.String() && x.Host.Address.HTTP.Status == "" && reached == tunnel {
+				return got.Local.Name == clusterName+"/"+n.self.Name
+			}
+		}
+		return false
+	})
 }
 
 // received sums what cil_from_overlay counted: direction 1, reason 3, file 3.
