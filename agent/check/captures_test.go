@@ -126,7 +126,7 @@ func captured(t *testing.T, folder string) *facts.Facts {
 	t.Helper()
 	f := overlayNode()
 	f.Meter = facts.Meter{} // nothing of ours was attached there
-	f.Status, f.Health = facts.CiliumStatus{}, facts.CiliumHealth{}
+	f.Status, f.Health, f.Layouts = facts.CiliumStatus{}, facts.CiliumHealth{}, facts.Layouts{}
 	f.At = time.Date(2026, 11, 22, 3, 10, 0, 0, time.UTC) // an hour after the objects were made
 	f.ConfDir = cniconf.Read(filepath.Join(folder, "net.d"))
 	f.ConfDir.Path = "/etc/cni/net.d"

@@ -15,6 +15,9 @@ func overlayMaps(s *scene) v1alpha1.Finding {
 	if f, ok := s.mapsUnseen(); ok {
 		return f
 	}
+	if f, ok := s.layoutsDiffer(); ok {
+		return f
+	}
 	switch {
 	case s.f.Links.Sight != facts.Seen:
 		return unreadable("interfaces", s.f.Links.Look)
@@ -50,9 +53,32 @@ func (s *scene) judgeMaps(local proof, peers peerCount) v1alpha1.Finding {
 	case local.right == 0 && !local.health:
 		return s.weakProof(asked)
 	case !asked:
-		return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces; peers are proved when the coordinator asks", local.right, andHealth(local))
+		return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces; peers are proved when the coordinator asks; %s", local.right, andHealth(local), s.layoutsOf())
 	}
-	return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces and %d peers to their nodes", local.right, andHealth(local), peers.right)
+	return pass(v1alpha1.AsWanted, "%d pods%s decode to their interfaces and %d peers to their nodes; %s", local.right, andHealth(local), peers.right, s.layoutsOf())
+}
+
+// layoutsDiffer is the finding where the layouts by which the maps were read are not those of the Cilium that runs here: whatever they
+// decoded to, right or wrong, is no evidence then. An object that cannot be told is of a Cilium that nobody here knows, or half written.
+func (s *scene) layoutsDiffer() (v1alpha1.Finding, bool) {
+	l := s.f.Layouts
+	const advice = "use a release of cni-cutover that lists this version of Cilium"
+	switch {
+	case l.Sight == facts.Seen && len(l.Differ) > 0:
+		return with(unknown(v1alpha1.MapLayoutUnknown, "what Cilium compiled on this node (%s) has other layouts than its maps are read by: %s; %s", ciliummap.AlignCheckerFile, joined(l.Differ), advice),
+			number("fields_elsewhere", len(l.Differ), "fields")), true
+	case l.Sight == facts.Alien, l.Sight == facts.Failed && !l.NotAllowed:
+		return unknown(v1alpha1.MapLayoutUnknown, "what Cilium compiled on this node does not tell its maps' layouts: %s; look again, Cilium may be writing it; if it stays so, %s", l.Detail, advice), true
+	}
+	return v1alpha1.Finding{}, false
+}
+
+// layoutsOf says by whose layouts the maps were read.
+func (s *scene) layoutsOf() string {
+	if s.f.Layouts.Sight == facts.Seen {
+		return "their layouts are those that Cilium compiled here"
+	}
+	return "their layouts are those of the releases that are known, because what Cilium compiled here was not seen"
 }
 
 // weakProof is for a node with neither a pod in the overlay nor a health endpoint. The host's own entry has its address, its

@@ -46,7 +46,7 @@ func descriptions() []description {
 		},
 		{
 			v1alpha1.CheckOverlayMaps, "Do Cilium's pinned maps know this node's endpoints and every peer as they really are?",
-			"`cilium_lxc` and the newest `cilium_ipcache`, beside this host's interfaces, the pods of this node and the peers' CiliumNodes",
+			"`cilium_lxc` and the newest `cilium_ipcache`, the layouts of both as Cilium itself compiled them (`state/bpf_alignchecker.o` of its runtime directory), beside this host's interfaces, the pods of this node and the peers' CiliumNodes",
 			[]v1alpha1.Reason{
 				v1alpha1.MapMissing, v1alpha1.EndpointWrong, v1alpha1.EndpointMissing, v1alpha1.PeerMissing, v1alpha1.PeerWrongEndpoint,
 				v1alpha1.MapIncomplete, v1alpha1.MapLayoutUnknown, v1alpha1.MapUnreadable, v1alpha1.PeersUnknown, v1alpha1.NothingToProve,

@@ -130,6 +130,7 @@ func overlayNode() *facts.Facts {
 			cidr("10.244.2.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.2.10"), Flags: ciliummap.RemoteHasTunnel},
 			cidr("10.244.3.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.3.10"), Flags: ciliummap.RemoteHasTunnel},
 		}},
+		Layouts:  facts.Layouts{Look: seen},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
 		Status:   facts.CiliumStatus{Look: seen, State: "Ok", Message: "1.18.11", DeviceMTU: 9001, RouteMTU: 8951},
 		Health:   facts.CiliumHealth{Look: seen, At: now.Add(-time.Minute), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: 2},

@@ -54,6 +54,7 @@ type Facts struct {
 	Pins       Pins
 	Endpoints  Endpoints
 	IPCache    IPCache
+	Layouts    Layouts
 	Liveness   Liveness
 	Status     CiliumStatus
 	Counters   Counters
@@ -211,6 +212,14 @@ type IPCache struct {
 	Look
 	Stats    ciliummap.Stats
 	ByPrefix map[netip.Prefix]ciliummap.RemoteEndpoint
+}
+
+// Layouts are how what Cilium itself compiled on this node agrees with the layouts by which its maps are read here.
+type Layouts struct {
+	Look
+	// NotAllowed: it Failed because this process may not read the object.
+	NotAllowed bool
+	Differ     []string // a sentence for each field that lies elsewhere
 }
 
 // Liveness is when Cilium's agent last said that it lives. Both are readings of CLOCK_MONOTONIC.

@@ -36,6 +36,7 @@ func (h Host) Look() Facts {
 	f.Programs = lookPrograms(h.BPFFS, f.Links)
 	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
+	f.Layouts = lookLayouts(h.CiliumRun)
 	f.Liveness = lookLiveness(h.BPFFS)
 	f.Status = lookStatus(h.CiliumRun, f.Liveness)
 	f.Counters = lookCounters(h.BPFFS)

@@ -25,6 +25,23 @@ func lookMaps(bpffs string) (Endpoints, IPCache) {
 	return e, c
 }
 
+// lookLayouts reads the object of Cilium's alignment checker. The agent writes it anew whenever it starts, so it is of the one that runs.
+func lookLayouts(run string) Layouts {
+	if run == "" {
+		return Layouts{Look: Look{Detail: "its runtime directory is not mounted here"}}
+	}
+	differ, err := ciliummap.CompareLayouts(filepath.Join(run, ciliummap.AlignCheckerFile))
+	switch {
+	case err == nil:
+		return Layouts{Look: Look{Sight: Seen}, Differ: differ}
+	case errors.Is(err, fs.ErrNotExist):
+		return Layouts{Look: Look{Absent, err.Error()}}
+	case errors.Is(err, fs.ErrPermission):
+		return Layouts{Look: failed(err), NotAllowed: true}
+	}
+	return Layouts{Look: Look{Alien, err.Error()}}
+}
+
 func lookPins(bpffs string) Pins {
 	names, err := ciliummap.ReadPins(filepath.Join(bpffs, ciliummap.GlobalsDir))
 	return Pins{Look: mapLook(bpffs, err), Names: names}

@@ -14,8 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
+	"github.com/cni-cutover/cni-cutover/internal/btfobject"
 )
 
 // runDir makes a runtime directory whose path leaves room for a socket's name: sun_path takes 107 bytes.
@@ -295,4 +299,30 @@ func FuzzSocketAnswers(f *testing.F) {
 			t.Errorf("%+v", h)
 		}
 	})
+}
+
+// TestWhatCiliumCompiledIsOneOfFour: agreed, another one's, not there, or not for us.
+func TestWhatCiliumCompiledIsOneOfFour(t *testing.T) {
+	needsRoot(t)
+	run := runDir(t)
+	if l := lookLayouts(""); l.Sight != NotLooked || l.Detail == "" {
+		t.Errorf("no directory: %+v", l)
+	}
+	if l := lookLayouts(run); l.Sight != Absent {
+		t.Errorf("no object: %+v", l)
+	}
+	must(t, os.Mkdir(filepath.Join(run, "state"), 0o770))
+	path := filepath.Join(run, ciliummap.AlignCheckerFile)
+	whole, err := btfobject.Of(&btf.Struct{Name: "ipcache_key", Size: 28})
+	must(t, err)
+	must(t, os.WriteFile(path, whole, 0o600))
+	if l := lookLayouts(run); l.Sight != Alien || l.Detail == "" {
+		t.Errorf("an object that lacks most of it: %+v", l)
+	}
+	must(t, os.Chown(path, 1000, 1000))
+	var l Layouts
+	withoutCapabilities(t, func() { l = lookLayouts(run) })
+	if l.Sight != Failed || !l.NotAllowed {
+		t.Errorf("an object of somebody else's: %+v", l)
+	}
 }

@@ -56,9 +56,15 @@ func endpointKey(addr netip.Addr) []byte {
 // it starts, so what is done to a pin stays, and an entry stays until it would be another one.
 func mapFaults() []fault {
 	const c = v1alpha1.CheckOverlayMaps
+	const compiled = "/var/run/cilium/state/bpf_alignchecker.o"
 	return []fault{
 		{"the endpoint map is not pinned", unpinned(ciliummap.EndpointsPin), fails(c, v1alpha1.MapMissing), nil},
 		{"the ipcache is not pinned", unpinned(ciliummap.IPCachePin), fails(c, v1alpha1.MapMissing), nil},
+		{
+			"Cilium compiled what nobody knows", trouble{
+				run("cp -p "+compiled+" "+compiled+".aside", "truncate -s 100 "+compiled), run("mv " + compiled + ".aside " + compiled),
+			}, doubts(c, v1alpha1.MapLayoutUnknown), nil,
+		},
 		{"the liveness is not pinned", unpinned(ciliummap.RuntimeConfigPin), fails(v1alpha1.CheckCiliumAlive, v1alpha1.CiliumStopped), nil},
 		{"the endpoint map has a layout that nobody knows", reshaped(ciliummap.EndpointsPin, ebpf.Hash, 20, 56), doubts(c, v1alpha1.MapLayoutUnknown), nil},
 		{"the ipcache has the layout of Cilium 1.17", reshaped(ciliummap.IPCachePin, ebpf.LPMTrie, 24, 12), doubts(c, v1alpha1.MapLayoutUnknown), nil},

@@ -167,6 +167,9 @@ func (a *agent) follow(ctx context.Context, group *errgroup.Group, peers <-chan 
 }
 
 func (a *agent) install(ctx context.Context, group *errgroup.Group, peers []datapath.Node) error {
+	if err := writeAlignChecker(a.settings.runDir); err != nil {
+		return err
+	}
 	restored, gone := a.survivors()
 	if err := a.datapath.Install(ctx, a.self, peers, restored); err != nil {
 		return err
