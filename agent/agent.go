@@ -94,6 +94,7 @@ type Agent struct {
 	peers    facts.Peers   // the peers that it was judged by
 	probes   facts.Probes  // and the paths to them
 	health   facts.CiliumHealth
+	service  facts.Kubernetes
 	refused  string // id of the last challenge that was not for this node
 	told     string // meaning of this host's own evidence when it was last written
 	toldTo   string // UID of the object that it was written to
@@ -232,7 +233,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	}
 	a.measureUntil = c.ExpiresAt.Add(linger)
 	f := a.look(a.around.Pods)
-	f.Peers = a.around.Peers
+	f.Peers, f.Kubernetes = a.around.Peers, a.around.Kubernetes
 	if a.LookHealth != nil {
 		f.Health = a.LookHealth(f.Status)
 	}
@@ -249,7 +250,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.peers, a.probes, a.health = c.ID, meaning(status), f.Peers, f.Probes, f.Health
+	a.answered, a.said, a.peers, a.probes, a.health, a.service = c.ID, meaning(status), f.Peers, f.Probes, f.Health, f.Kubernetes
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
@@ -291,13 +292,13 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 // unasked is what this host says by itself. What its peers sent and the paths to them are left out as they themselves are: one node
 // whose packets come in pieces must not make all others write.
 func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
-	f.Peers, f.Meter, f.Probes, f.Health = facts.Peers{}, facts.Meter{}, facts.Probes{}, facts.CiliumHealth{}
+	f.Peers, f.Meter, f.Probes, f.Health, f.Kubernetes = facts.Peers{}, facts.Meter{}, facts.Probes{}, facts.CiliumHealth{}, facts.Kubernetes{}
 	return Report(&f, "", a.Version, a.Off)
 }
 
 // void says whether the answer to an open challenge would be another one now.
 func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
-	f.Peers, f.Probes, f.Health = a.peers, a.probes, a.health
+	f.Peers, f.Probes, f.Health, f.Kubernetes = a.peers, a.probes, a.health, a.service
 	status := Report(&f, open.Role, a.Version, a.Off)
 	return meaning(status) != a.said
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -30,7 +31,7 @@ const callTimeout = 5 * time.Second
 //
 // In a cluster of 5,000 nodes each agent costs the API server two watches, both selected down to this node's objects (the
 // server indexes pods by node, so the others' events are not even looked at for this watch), three small reads every
-// ten minutes or so (25 a second over all agents), and at a challenge one list of CiliumNodes: about 1.2 kB a node, so 6 MB
+// ten minutes or so (25 a second over all agents), and at a challenge default/kubernetes, its EndpointSlice and one list of CiliumNodes: about 1.2 kB a node, so 6 MB
 // of JSON out of the watch cache (half a megabyte on the wire, compressed), decoded object by object into about 200 bytes
 // each. Only nodes that are about to be drained or have just joined are challenged, a few at a time, so that is bearable where
 // a watch of all CiliumNodes by all agents (25 million events for one change of each) would not be. CiliumNode is the
@@ -51,6 +52,9 @@ type API struct {
 func NewAPI(config *rest.Config, node string, noticed func(question bool)) (*API, error) {
 	scheme := runtime.NewScheme()
 	if err := corev1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("making the scheme: %w", err)
+	}
+	if err := discoveryv1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("making the scheme: %w", err)
 	}
 	if err := v1alpha1.AddToScheme(scheme); err != nil {

@@ -235,9 +235,15 @@ func TestReadsItsSurroundings(t *testing.T) {
 		{"metadata":{"name":"n2"},"spec":{"addresses":[{"type":"InternalIP","ip":"10.0.2.10"}],"ipam":{"podCIDRs":["10.244.2.0/24"]}}}
 	],"kind":"CiliumNodeList","metadata":{"continue":"more","resourceVersion":"9"}}`
 	server.answers[ciliumNodesPath+"?more"] = `{"items":[{"metadata":{"name":"n3"},"spec":{}}],"metadata":{}}`
+	server.answers["/api/v1/namespaces/default/services/kubernetes?"] = `{"apiVersion":"v1","kind":"Service","metadata":{"name":"kubernetes"},"spec":{"clusterIP":"10.96.0.1","ports":[{"name":"https","port":443,"targetPort":6443}]}}`
+	server.answers["/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes?"] = `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"kubernetes"},"addressType":"IPv4",
+		"ports":[{"name":"https","port":6443}],"endpoints":[{"addresses":["10.0.0.5"],"conditions":{"ready":true}}]}`
 	a := newAPI(t, config, func(bool) {})
 
 	s := a.Surroundings(t.Context(), true)
+	if want := "{{1 } 10.96.0.1:443 [10.0.0.5:6443]}"; fmt.Sprint(s.Kubernetes) != want {
+		t.Errorf("default/kubernetes is %v, want %s", s.Kubernetes, want)
+	}
 	for what, look := range map[string]facts.Look{"settings": s.Settings.Look, "node": s.Node.Look, "own": s.Own.Look, "pods": s.Pods.Look, "peers": s.Peers.Look} {
 		if look.Sight != facts.Seen {
 			t.Errorf("%s: %+v", what, look)
@@ -257,7 +263,7 @@ func TestReadsItsSurroundings(t *testing.T) {
 		t.Errorf("the list did not come from the watch cache: %v", server.asked())
 	}
 
-	if s := a.Surroundings(t.Context(), false); s.Peers.Sight != facts.NotLooked || s.Own.Sight != facts.Seen {
+	if s := a.Surroundings(t.Context(), false); s.Peers.Sight != facts.NotLooked || s.Kubernetes.Sight != facts.NotLooked || s.Own.Sight != facts.Seen {
 		t.Errorf("unasked: %+v %+v", s.Peers.Look, s.Own)
 	}
 	nodes := a.PeerNodes(t.Context(), []string{"n2", "n3"})
@@ -270,7 +276,7 @@ func TestAnAPIServerThatCannotSayIsNotOneThatSaysNo(t *testing.T) {
 	server, config := newFakeServer(t)
 	a := newAPI(t, config, func(bool) {})
 	s := a.Surroundings(t.Context(), true) // nothing is there: neither Node, nor Cutover, nor Cilium's CRDs
-	if s.Settings.Sight != facts.Absent || s.Node.Sight != facts.Absent || s.Peers.Sight != facts.Failed || s.Own.Sight != facts.Failed {
+	if s.Settings.Sight != facts.Absent || s.Kubernetes.Sight != facts.Absent || s.Node.Sight != facts.Absent || s.Peers.Sight != facts.Failed || s.Own.Sight != facts.Failed {
 		t.Errorf("%+v", s)
 	}
 	for what, body := range map[string]string{

@@ -12,7 +12,9 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
@@ -26,6 +28,8 @@ type Surroundings struct {
 	Own      facts.Own
 	Pods     facts.Pods
 	Peers    facts.Peers
+	// Kubernetes is read only together with the peers.
+	Kubernetes facts.Kubernetes
 }
 
 // Surroundings asks the API server for everything at the same time; the pods are read afresh, not from what the watch
@@ -40,6 +44,9 @@ func (a *API) Surroundings(ctx context.Context, peers bool) Surroundings {
 	wg.Go(func() { s.Settings = a.settings(ctx) })
 	wg.Go(func() { s.Node = a.self(ctx) })
 	wg.Go(func() { s.Pods = a.livePods(ctx) })
+	if peers {
+		wg.Go(func() { s.Kubernetes = a.kubernetes(ctx) })
+	}
 	wg.Go(func() {
 		if peers {
 			s.Own, s.Peers = a.ciliumNodes(ctx)
@@ -78,6 +85,23 @@ func (a *API) livePods(ctx context.Context) facts.Pods {
 		out.List = append(out.List, facts.PodOf(&list.Items[i]))
 	}
 	return out
+}
+
+// kubernetes reads two small objects of one name: of every other Service, 5,000 agents would have to watch all EndpointSlices.
+func (a *API) kubernetes(ctx context.Context) facts.Kubernetes {
+	const namespace, name = metav1.NamespaceDefault, "kubernetes"
+	s, e := new(corev1.Service), new(discoveryv1.EndpointSlice)
+	if err := a.core.Get().Namespace(namespace).Resource("services").Name(name).Do(ctx).Into(s); err != nil {
+		return facts.Kubernetes{Look: lookOf("reading Service default/kubernetes", err)}
+	}
+	if err := a.core.Get().AbsPath("/apis/discovery.k8s.io/v1/namespaces", namespace, "endpointslices", name).Do(ctx).Into(e); err != nil {
+		return facts.Kubernetes{Look: lookOf("reading EndpointSlice default/kubernetes", err)}
+	}
+	k, err := facts.KubernetesOf(s, e)
+	if err != nil {
+		return facts.Kubernetes{Look: facts.Look{Sight: facts.Failed, Detail: err.Error()}}
+	}
+	return k
 }
 
 // PeerNodes reads the Nodes of peers, eight at a time.

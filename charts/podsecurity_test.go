@@ -43,7 +43,7 @@ func profiles() map[string][]string {
 		"one coordinator":             {"--set", "coordinator.replicas=1"},
 		"no tunnel meter":             {"--set", "agent.tunnelMeter.attached=Never,agent.tunnelMeter.perfmon=true"},
 		"no questions between agents": {"--set", "agent.pathProbes.enabled=false"},
-		"every check off":             {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Drops,Kernel}"},
+		"every check off":             {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,Services,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Drops,Kernel}"},
 		"an API server by its name":   {"--set", "kubernetes.serviceHost=api.example.org"},
 		"other ports":                 {"--set", "ports.agent=19791,ports.coordinatorMetrics=19792,ports.coordinatorHealth=19793"},
 		"no limits that matter much":  {"--set", "agent.resources.limits.memory=1Gi,coordinator.resources.limits.memory=4Gi"},

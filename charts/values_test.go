@@ -38,7 +38,7 @@ var kinds = map[string]schema{
 	// The one kind of value whose keys people choose.
 	"labels": {"type": "object", "additionalProperties": schema{"type": "string"}},
 	"check": {"type": "string", "enum": []v1alpha1.CheckName{
-		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
+		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckServices, v1alpha1.CheckCiliumAlive,
 		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckTunnelMeter, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops, v1alpha1.CheckKernel,
 	}},
 }

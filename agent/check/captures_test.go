@@ -157,6 +157,13 @@ func captured(t *testing.T, folder string) *facts.Facts {
 			t.Fatalf("%s holds %s", folder, pin)
 		}
 	}
+	if len(f.Programs.Sockets) > 0 {
+		f.Services = facts.Services{Look: seen, Services: ciliummap.NewServices(0)}
+		entries(t, filepath.Join(folder, "cilium_lb4_services_v2.hex"), func(key, value []byte) { must(t, f.Services.AddService(key, value)) })
+		entries(t, filepath.Join(folder, "cilium_lb4_backends_v3.hex"), func(key, value []byte) { must(t, f.Services.AddBackend(key, value)) })
+		f.Services.Gaps = f.Services.Services.Gaps()
+		f.Kubernetes = facts.Kubernetes{Look: seen, Frontend: port("10.96.0.1:443"), Endpoints: []netip.AddrPort{port("172.18.0.1:6443")}}
+	}
 	f.Endpoints.ByIP = map[netip.Addr]ciliummap.Endpoint{}
 	entries(t, filepath.Join(folder, "cilium_lxc.hex"), func(key, value []byte) {
 		k, v, err := ciliummap.DecodeEndpointEntry(key, value)

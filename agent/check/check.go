@@ -24,6 +24,7 @@ func checks() []check {
 		{v1alpha1.CheckTunnelDevice, tunnelDevice},   // cilium_vxlan is a collect-metadata device, up, on the right port, as large as the NIC
 		{v1alpha1.CheckPrograms, programs},           // Cilium's programs hang on the tunnel device and on the NIC
 		{v1alpha1.CheckOverlayMaps, overlayMaps},     // the pinned maps know this node's endpoints and every peer as they really are
+		{v1alpha1.CheckServices, services},           // where Cilium replaces kube-proxy, its maps of Services lead to backends everywhere
 		{v1alpha1.CheckCiliumAlive, ciliumAlive},     // the agent that owns the datapath stamped its liveness in the last seconds
 		{v1alpha1.CheckOverlayRoutes, overlayRoutes}, // every peer's pod CIDR goes to cilium_host and carries the tunnel's MTU
 		{v1alpha1.CheckMTU, mtu},                     // NIC minus route is exactly what the encapsulation adds, and nothing is cut in pieces

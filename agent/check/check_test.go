@@ -112,7 +112,7 @@ func TestMessagesFitTheirField(t *testing.T) {
 
 func TestEveryCheckOfTheContractIsJudgedInItsOrder(t *testing.T) {
 	want := []v1alpha1.CheckName{
-		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
+		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckServices, v1alpha1.CheckCiliumAlive,
 		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckTunnelMeter, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckDrops,
 		v1alpha1.CheckKernel,
 	}

@@ -54,6 +54,14 @@ func descriptions() []description {
 			},
 		},
 		{
+			v1alpha1.CheckServices, "Where Cilium translates Services at sockets, does every place at every Service's address lead to a backend, and has `default/kubernetes` the right ones?",
+			"`cilium_lb4_services_v2` and `cilium_lb4_backends_v3`; while the coordinator asks also the Service `default/kubernetes` and its EndpointSlice",
+			[]v1alpha1.Reason{
+				v1alpha1.ServiceMissing, v1alpha1.ServiceBroken, v1alpha1.ServiceWrong, v1alpha1.ServicesUnknown, v1alpha1.MapMissing,
+				v1alpha1.MapLayoutUnknown, v1alpha1.MapUnreadable, v1alpha1.ProgramMissing, v1alpha1.ModeUnclear, v1alpha1.HostUnreadable,
+			},
+		},
+		{
 			v1alpha1.CheckCiliumAlive, "Is the agent that owns the datapath alive now? Pods go on working without it, and nothing new does.",
 			"`cilium_runtime_config`, beside CLOCK_MONOTONIC; what the agent says at its socket (`/v1/healthz`, `/v1/config`) and, while the coordinator asks, what Cilium's own probes have found (`/v1beta/status`)",
 			[]v1alpha1.Reason{

@@ -55,6 +55,7 @@ type Facts struct {
 	Endpoints  Endpoints
 	IPCache    IPCache
 	Layouts    Layouts
+	Services   Services
 	Liveness   Liveness
 	Status     CiliumStatus
 	Counters   Counters
@@ -69,6 +70,8 @@ type Facts struct {
 	Pods  Pods
 	Own   Own
 	Peers Peers
+	// Kubernetes is looked at only when somebody asked.
+	Kubernetes Kubernetes
 }
 
 // Settings is what the Cutover (or, without an API server, the command line) says a node should be like.
@@ -212,6 +215,21 @@ type IPCache struct {
 	Look
 	Stats    ciliummap.Stats
 	ByPrefix map[netip.Prefix]ciliummap.RemoteEndpoint
+}
+
+// Services is what Cilium translates Services by. They are read only where it does so at sockets.
+type Services struct {
+	Look
+	ciliummap.Services
+	// Gaps are places that led nowhere in every one of several reads.
+	Gaps []ciliummap.Gap
+}
+
+// Kubernetes is the Service default/kubernetes, by which every pod finds the API server, as the API server has it.
+type Kubernetes struct {
+	Look
+	Frontend  netip.AddrPort
+	Endpoints []netip.AddrPort // ready ones, of its EndpointSlice
 }
 
 // Layouts are how what Cilium itself compiled on this node agrees with the layouts by which its maps are read here.

@@ -37,6 +37,7 @@ func (h Host) Look() Facts {
 	f.Pins = lookPins(h.BPFFS)
 	f.Endpoints, f.IPCache = lookMaps(h.BPFFS)
 	f.Layouts = lookLayouts(h.CiliumRun)
+	f.Services = lookServices(h.BPFFS, f.Programs)
 	f.Liveness = lookLiveness(h.BPFFS)
 	f.Status = lookStatus(h.CiliumRun, f.Liveness)
 	f.Counters = lookCounters(h.BPFFS)

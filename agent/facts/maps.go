@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
@@ -40,6 +42,46 @@ func lookLayouts(run string) Layouts {
 		return Layouts{Look: failed(err), NotAllowed: true}
 	}
 	return Layouts{Look: Look{Alien, err.Error()}}
+}
+
+// Cilium changes several entries when a Service changes, one after the other, and the two maps are read one after the other too: what it
+// is at just then looks like a gap, and a moment later is none.
+const (
+	gapReads = 5
+	gapPause = 50 * time.Millisecond
+)
+
+// lookServices reads the maps of Services where Cilium translates at sockets: only there do processes depend on them alone.
+func lookServices(bpffs string, p Programs) Services {
+	if len(p.Sockets) == 0 {
+		return Services{Look: Look{Detail: "Cilium has no programs at sockets here"}}
+	}
+	s, gaps, err := lastingGaps(func() (ciliummap.Services, error) {
+		return ciliummap.ReadServices(filepath.Join(bpffs, ciliummap.GlobalsDir))
+	})
+	if err != nil {
+		return Services{Look: mapLook(bpffs, err)}
+	}
+	return Services{Look: Look{Sight: Seen}, Services: s, Gaps: gaps}
+}
+
+// lastingGaps reads until there are no gaps that every read had, at most gapReads times.
+func lastingGaps(read func() (ciliummap.Services, error)) (s ciliummap.Services, gaps []ciliummap.Gap, err error) {
+	for i := range gapReads {
+		if s, err = read(); err != nil {
+			return s, nil, err
+		}
+		now := s.Gaps()
+		if i == 0 {
+			gaps = now
+		}
+		gaps = slices.DeleteFunc(gaps, func(g ciliummap.Gap) bool { return !slices.Contains(now, g) })
+		if len(gaps) == 0 {
+			break
+		}
+		time.Sleep(gapPause)
+	}
+	return s, gaps, nil
 }
 
 func lookPins(bpffs string) Pins {

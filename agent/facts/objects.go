@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -54,6 +55,34 @@ func PeerNodeOf(n *corev1.Node) PeerNode {
 		}
 	}
 	return out
+}
+
+// KubernetesOf reads the Service default/kubernetes and its EndpointSlice, of which the API servers' addresses are known to be one.
+func KubernetesOf(s *corev1.Service, e *discoveryv1.EndpointSlice) (Kubernetes, error) {
+	wrong := func(what string) (Kubernetes, error) {
+		return Kubernetes{}, fmt.Errorf("reading Service default/kubernetes: %s", what)
+	}
+	ip, err := netip.ParseAddr(s.Spec.ClusterIP)
+	if err != nil || len(s.Spec.Ports) != 1 {
+		return wrong(fmt.Sprintf("it has the address %q and %d ports", s.Spec.ClusterIP, len(s.Spec.Ports)))
+	}
+	if len(e.Ports) != 1 || e.Ports[0].Port == nil {
+		return wrong(fmt.Sprintf("its EndpointSlice has %d ports", len(e.Ports)))
+	}
+	out := Kubernetes{Look: Look{Sight: Seen}, Frontend: netip.AddrPortFrom(ip, uint16(s.Spec.Ports[0].Port))}
+	for _, x := range e.Endpoints {
+		if x.Conditions.Ready != nil && !*x.Conditions.Ready {
+			continue
+		}
+		for _, a := range x.Addresses {
+			ip, err := netip.ParseAddr(a)
+			if err != nil {
+				return wrong(fmt.Sprintf("its EndpointSlice has the address %q", a))
+			}
+			out.Endpoints = append(out.Endpoints, netip.AddrPortFrom(ip, uint16(*e.Ports[0].Port)))
+		}
+	}
+	return out, nil
 }
 
 // PodOf reads a pod.

@@ -4,12 +4,15 @@
 package facts
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -91,5 +94,40 @@ func TestSettingsThatDoNotParseAreNotSeen(t *testing.T) {
 	c.Spec.Overlay.Tunnel.Port = 8472
 	if s := SettingsOf(c); s.Sight != Seen || s.TunnelPort != 8472 || s.Overlay[0] != netip.MustParsePrefix("10.244.0.0/16") {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestReadsDefaultKubernetes(t *testing.T) {
+	yes, no, port := true, false, int32(6443)
+	service := func(ip string, ports ...int32) *corev1.Service {
+		s := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: ip}}
+		for _, p := range ports {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: p})
+		}
+		return s
+	}
+	slice := func(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Port: &port}}, Endpoints: endpoints}
+	}
+	at := func(ready *bool, addresses ...string) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{Addresses: addresses, Conditions: discoveryv1.EndpointConditions{Ready: ready}}
+	}
+	for name, c := range map[string]struct {
+		service *corev1.Service
+		slice   *discoveryv1.EndpointSlice
+		want    string
+	}{
+		"two API servers":          {service("10.96.0.1", 443), slice(at(&yes, "10.0.0.5", "10.0.0.6")), "10.96.0.1:443 [10.0.0.5:6443 10.0.0.6:6443]"},
+		"one that is not ready":    {service("10.96.0.1", 443), slice(at(&no, "10.0.0.5"), at(nil, "10.0.0.6")), "10.96.0.1:443 [10.0.0.6:6443]"},
+		"none":                     {service("10.96.0.1", 443), slice(), "10.96.0.1:443 []"},
+		"no address":               {service("None", 443), slice(), `the address "None"`},
+		"two ports":                {service("10.96.0.1", 443, 80), slice(), "2 ports"},
+		"an endpoint of no number": {service("10.96.0.1", 443), slice(at(&yes, "api.example.org")), `the address "api.example.org"`},
+		"a slice without a port":   {service("10.96.0.1", 443), &discoveryv1.EndpointSlice{}, "0 ports"},
+	} {
+		got, err := KubernetesOf(c.service, c.slice)
+		if said := fmt.Sprint(got.Frontend, " ", got.Endpoints, err); !strings.Contains(said, c.want) || (err == nil) != (got.Sight == Seen) {
+			t.Errorf("%s: %s, want %s", name, said, c.want)
+		}
 	}
 }

@@ -122,6 +122,8 @@ const (
 	CheckPrograms CheckName = "Programs"
 	// CheckOverlayMaps: do Cilium's pinned maps say what is true.
 	CheckOverlayMaps CheckName = "OverlayMaps"
+	// CheckServices: where Cilium translates Services, do its maps of them lead to backends.
+	CheckServices CheckName = "Services"
 	// CheckCiliumAlive: is the owner of the datapath alive now.
 	CheckCiliumAlive CheckName = "CiliumAlive"
 	// CheckOverlayRoutes: does every remote pod CIDR go into the tunnel with room for its overhead.

@@ -100,6 +100,18 @@ const (
 	NothingToProve Reason = "NothingToProve"
 )
 
+// Reasons of the check Services.
+const (
+	// ServiceMissing: Cilium's map of Services lacks default/kubernetes, or holds none at all.
+	ServiceMissing Reason = "ServiceMissing"
+	// ServiceBroken: a place at a Service's address is empty, or names a backend that does not exist.
+	ServiceBroken Reason = "ServiceBroken"
+	// ServiceWrong: default/kubernetes has other backends than its EndpointSlice.
+	ServiceWrong Reason = "ServiceWrong"
+	// ServicesUnknown: the API server does not say what default/kubernetes should be.
+	ServicesUnknown Reason = "ServicesUnknown"
+)
+
 // Reasons of the check CiliumAlive.
 const (
 	// CiliumStopped: the liveness that Cilium's agent writes every second is old.

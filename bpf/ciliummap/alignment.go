@@ -36,7 +36,7 @@ type field struct {
 	offset, size btf.Bits
 }
 
-// structures are as Cilium 1.18.11, 1.19.0 and 1.20.2 compile them (bpf/lib/eps.h, metrics.h).
+// structures are as Cilium 1.18.11, 1.19.0 and 1.20.2 compile them (bpf/lib/eps.h, metrics.h, lb.h).
 func structures() []structure {
 	return []structure{
 		{"ipcache_key", 24, []field{{"lpm_key", 0, 32}, {"cluster_id", 32, 16}, {"family", 56, 8}, {"ip6", 64, 128}}},
@@ -50,6 +50,9 @@ func structures() []structure {
 		}},
 		{"metrics_key", 8, []field{{"reason", 0, 8}, {"dir", 8, 2}}},
 		{"metrics_value", 16, []field{{"count", 0, 64}, {"bytes", 64, 64}}},
+		{"lb4_key", 12, []field{{"address", 0, 32}, {"dport", 32, 16}, {"backend_slot", 48, 16}, {"proto", 64, 8}, {"scope", 72, 8}}},
+		{"lb4_service", 12, []field{{"backend_id", 0, 32}, {"count", 32, 16}, {"qcount", 80, 16}}},
+		{"lb4_backend", 12, []field{{"address", 0, 32}, {"port", 32, 16}, {"proto", 48, 8}}},
 	}
 }
 

@@ -26,6 +26,9 @@ const (
 	RuntimeConfigPin = "cilium_runtime_config"
 	// CountersPin counts what Cilium's programs did with packets.
 	CountersPin = "cilium_metrics"
+	// ServicesPin holds the frontends of Services and, by their places, the IDs of their backends; BackendsPin what the IDs stand for.
+	ServicesPin = "cilium_lb4_services_v2"
+	BackendsPin = "cilium_lb4_backends_v3"
 	// NATPin is there where Cilium's programs translate at the NIC: with kube-proxy replacement, from 1.19 on also with BPF
 	// masquerade alone. Cilium unpins it where they do not (Cilium pkg/maps/nat/cell.go).
 	NATPin = "cilium_snat_v4_external"
@@ -73,6 +76,10 @@ func KnownLayouts() []KnownLayout {
 			"pkg/maps/configmap: index 1 is AgentLiveness", true},
 		{CountersPin, Layout{ebpf.PerCPUHash, 8, 16}, "1.18, 1.19, 1.20",
 			"bpf/lib/metrics.h: metrics_key, metrics_value", true},
+		{ServicesPin, Layout{ebpf.Hash, 12, 12}, "1.18, 1.19, 1.20",
+			"bpf/lib/lb.h: lb4_key, lb4_service", true},
+		{BackendsPin, Layout{ebpf.Hash, 4, 12}, "1.18, 1.19, 1.20",
+			"bpf/lib/lb.h: lb4_backend", true},
 	}
 }
 

@@ -55,8 +55,8 @@ func TestRecogniseAcceptsThePinsOfARealCilium(t *testing.T) {
 			}
 			seen++
 		}
-		if seen != 4 {
-			t.Errorf("%s has %d pins, want 4", dir, seen)
+		if seen != 6 {
+			t.Errorf("%s has %d pins, want 6", dir, seen)
 		}
 	}
 }

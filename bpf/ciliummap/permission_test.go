@@ -22,6 +22,8 @@ func fillAll(tb testing.TB) (dir string) {
 	ipcache := pin(tb, dir, IPCachePin, ipcacheLayout(), 16)
 	lxc := pin(tb, dir, EndpointsPin, endpointsLayout(), 16)
 	config := pin(tb, dir, RuntimeConfigPin, configLayout(), 256)
+	pin(tb, dir, ServicesPin, Layout{ebpf.Hash, 12, 12}, 16)
+	pin(tb, dir, BackendsPin, Layout{ebpf.Hash, 4, 12}, 16)
 	p, e := remotePod(1)
 	put(tb, ipcache, ipcacheKeyBytes(IPCacheKey{Prefix: p}), remoteEndpointBytes(e))
 	addr, local := localPod(1)

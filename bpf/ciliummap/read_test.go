@@ -167,6 +167,7 @@ func readers() map[string]func(globalsDir string) error {
 			_, err := LookupEndpoints(d, []netip.Addr{netip.MustParseAddr("10.0.0.1")})
 			return err
 		},
+		"ReadServices":      func(d string) error { _, err := ReadServices(d); return err },
 		"ReadRuntimeConfig": func(d string) error { _, err := ReadRuntimeConfig(d); return err },
 		"ReadLinks":         func(d string) error { _, err := ReadLinks(filepath.Dir(filepath.Dir(d))); return err },
 	}
@@ -206,6 +207,7 @@ func TestUnknownLayoutsAreRefusedByEveryReader(t *testing.T) {
 	pin(t, dir, IPCachePin, Layout{ebpf.LPMTrie, 24, 32}, 16)
 	pin(t, dir, EndpointsPin, Layout{ebpf.Hash, 20, 56}, 16)
 	pin(t, dir, RuntimeConfigPin, Layout{ebpf.Hash, 4, 8}, 16)
+	pin(t, dir, ServicesPin, Layout{ebpf.Hash, 12, 16}, 16)
 	for name, read := range readers() {
 		if name == "ReadLinks" {
 			continue

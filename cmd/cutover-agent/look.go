@@ -95,6 +95,7 @@ func look(ctx context.Context, o *options, w io.Writer, format string, role v1al
 	f := o.host.Look()
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods, f.Peers = around.Settings, around.Node, around.Own, around.Pods, around.Peers
+	f.Kubernetes = around.Kubernetes
 	f.Health = o.host.LookHealth(f.Status)
 	agent.AskSuspects(&f, askNodes)
 	status := agent.Report(&f, role, version, off)
@@ -119,6 +120,6 @@ func surroundings(ctx context.Context, o *options, node string) (agent.Surroundi
 func unreached(err error) agent.Surroundings {
 	l := facts.Look{Sight: facts.Failed, Detail: err.Error()}
 	return agent.Surroundings{
-		Settings: facts.Settings{Look: l}, Node: facts.Node{Look: l}, Own: facts.Own{Look: l}, Pods: facts.Pods{Look: l}, Peers: facts.Peers{Look: l},
+		Settings: facts.Settings{Look: l}, Node: facts.Node{Look: l}, Own: facts.Own{Look: l}, Pods: facts.Pods{Look: l}, Peers: facts.Peers{Look: l}, Kubernetes: facts.Kubernetes{Look: l},
 	}
 }

@@ -47,7 +47,7 @@ type question struct {
 func requiredChecks(q question, waivers []v1alpha1.Waiver, now time.Time) []v1alpha1.CheckName {
 	// In the order of a report, so that of two failures the one nearer to the cause is told.
 	checks := []v1alpha1.CheckName{
-		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckCiliumAlive,
+		v1alpha1.CheckConflist, v1alpha1.CheckTunnelDevice, v1alpha1.CheckPrograms, v1alpha1.CheckOverlayMaps, v1alpha1.CheckServices, v1alpha1.CheckCiliumAlive,
 		v1alpha1.CheckOverlayRoutes, v1alpha1.CheckMTU, v1alpha1.CheckPodAddresses, v1alpha1.CheckLegacyResidue, v1alpha1.CheckKernel,
 	}
 	checks = slices.DeleteFunc(checks, func(c v1alpha1.CheckName) bool {

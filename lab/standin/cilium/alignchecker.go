@@ -47,6 +47,14 @@ func structures() []btf.Type {
 			at(16, "mac", mac), at(24, "node_mac", mac), at(32, "sec_id", u32), at(36, "parent_ifindex", u32),
 		}},
 		&btf.Struct{Name: "metrics_key", Size: 8, Members: []btf.Member{at(0, "reason", u8), bits(8, 2, "dir", u8), at(2, "line", u16), at(4, "file", u8)}},
+		// Of Services, whose maps are empty here.
+		&btf.Struct{Name: "lb4_key", Size: 12, Members: []btf.Member{at(0, "address", u32), at(4, "dport", u16), at(6, "backend_slot", u16), at(8, "proto", u8), at(9, "scope", u8), at(10, "pad", u16)}},
+		&btf.Struct{Name: "lb4_service", Size: 12, Members: []btf.Member{
+			at(0, "backend_id", u32), at(4, "count", u16), at(6, "rev_nat_index", u16), at(8, "flags", u8), at(9, "flags2", u8), at(10, "qcount", u16),
+		}},
+		&btf.Struct{Name: "lb4_backend", Size: 12, Members: []btf.Member{
+			at(0, "address", u32), at(4, "port", u16), at(6, "proto", u8), at(7, "flags", u8), at(8, "cluster_id", u16), at(10, "zone", u8), at(11, "pad", u8),
+		}},
 		&btf.Struct{Name: "metrics_value", Size: 16, Members: []btf.Member{at(0, "count", u64), at(8, "bytes", u64)}},
 	}
 }
