@@ -13,34 +13,21 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 func TestToLegacy(t *testing.T) {
-	env := func(pairs ...string) []corev1.Container {
-		c := corev1.Container{Name: "aws-node"}
-		for i := 0; i < len(pairs); i += 2 {
-			c.Env = append(c.Env, corev1.EnvVar{Name: pairs[i], Value: pairs[i+1]})
-		}
-		return []corev1.Container{{Name: "aws-eks-nodeagent"}, c}
-	}
-	overlay, other := netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("192.168.0.0/16")
+	env := []corev1.EnvVar{{Name: vpccni.EnvExternalServiceCIDRs, Value: "10.244.0.0/16"}, {Name: vpccni.EnvExternalSNAT, Value: "true"}}
 	tests := map[string]struct {
 		pod  corev1.PodSpec
 		want plan.Legacy
 	}{
-		"nothing set": {corev1.PodSpec{Containers: env()}, plan.Legacy{}},
-		"both lists, with blanks and junk": {
-			corev1.PodSpec{Containers: env(envExternalServiceCIDRs, "192.168.0.0/16, 10.244.0.0/16", envExcludeSNATCIDRs, "junk,10.244.0.0/16,")},
-			plan.Legacy{ExternalServiceCIDRs: []netip.Prefix{other, overlay}, ExcludeSNATCIDRs: []netip.Prefix{overlay}},
+		"nothing set": {corev1.PodSpec{Containers: []corev1.Container{{Name: "aws-node"}}}, plan.Legacy{}},
+		"settings": {
+			corev1.PodSpec{Containers: []corev1.Container{{Name: "aws-eks-nodeagent"}, {Name: "aws-node", Env: env}}},
+			plan.Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ExternalSNAT: true}},
 		},
-		"external SNAT": {corev1.PodSpec{Containers: env(envExternalSNAT, "true")}, plan.Legacy{ExternalSNAT: true}},
-		"the fence":     {corev1.PodSpec{Containers: env(), NodeSelector: map[string]string{v1alpha1.FenceLabel: "true"}}, plan.Legacy{Fenced: true}},
-		"another container's settings do not count": {
-			corev1.PodSpec{Containers: []corev1.Container{{Name: "other", Env: env(envExternalSNAT, "true")[1].Env}}}, plan.Legacy{},
-		},
-		"a setting from elsewhere counts as not set": {
-			corev1.PodSpec{Containers: []corev1.Container{{Name: "aws-node", Env: []corev1.EnvVar{{Name: envExternalServiceCIDRs, ValueFrom: &corev1.EnvVarSource{}}}}}}, plan.Legacy{},
-		},
+		"the fence": {corev1.PodSpec{NodeSelector: map[string]string{v1alpha1.FenceLabel: "true"}}, plan.Legacy{Fenced: true}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 // option is one key of cilium-config and the Helm value that it is made from (install/kubernetes/cilium/templates/
@@ -105,13 +107,7 @@ func FromCluster(config *corev1.ConfigMap, ds *appsv1.DaemonSet, v Version) *Val
 
 // fromAgent reads what stands in the agent's container alone.
 func (v *Values) fromAgent(c *corev1.Container) {
-	strips := false
-	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil && c.Lifecycle.PostStart.Exec != nil {
-		// The hook of cni.iptablesRemoveAWSRules is known by the chains that it names (files/agent/poststart-eni.bash).
-		script := strings.Join(c.Lifecycle.PostStart.Exec.Command, " ")
-		strips = strings.Contains(script, "AWS-SNAT-CHAIN") || strings.Contains(script, "AWS-CONNMARK-CHAIN")
-	}
-	v.set["cni.iptablesRemoveAWSRules"] = strips
+	v.set["cni.iptablesRemoveAWSRules"] = vpccni.StripsRules(c)
 	args := make([]any, len(c.Args))
 	for i := range c.Args {
 		args[i] = c.Args[i]

@@ -6,12 +6,12 @@ package plan
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 // fence is the judgement about the one switch between the two CNIs.
@@ -176,11 +176,9 @@ func (d *decider) hybridSettings() (reason v1alpha1.Reason, message string) {
 			if err != nil {
 				return v1alpha1.LegacySettings, fmt.Sprintf("overlay.podCIDRs holds %q, which is no CIDR", cidr)
 			}
-			if !covers(l.ExternalServiceCIDRs, overlay) {
-				return v1alpha1.LegacySettings, "append " + cidr + " to AWS_EXTERNAL_SERVICE_CIDRS of the VPC CNI's DaemonSet (through the add-on's configuration where it is managed): without it pods on secondary ENIs lose every Service whose backend has moved"
-			}
-			if !l.ExternalSNAT && !covers(l.ExcludeSNATCIDRs, overlay) {
-				return v1alpha1.LegacySettings, "append " + cidr + " to AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS of the VPC CNI's DaemonSet (through the add-on's configuration where it is managed): without it host processes of old nodes cannot reach overlay pods of other nodes"
+			// Cilium's own mode is judged by its values and by the agents.
+			for _, p := range l.Lost(overlay, vpccni.Mode{}) {
+				return v1alpha1.LegacySettings, fmt.Sprintf("append %s to %s of the VPC CNI's DaemonSet (through the add-on's configuration where it is managed): without it %s cannot reach %s", cidr, p.Setting, p.From, p.To)
 			}
 		}
 		if !l.Rollout.Done() && d.status.Phase == v1alpha1.PhaseFenceLegacy {
@@ -191,11 +189,4 @@ func (d *decider) hybridSettings() (reason v1alpha1.Reason, message string) {
 		return v1alpha1.CiliumStripsRules, "set cni.iptablesRemoveAWSRules=false in Cilium's Helm values: as it is, every start of a Cilium pod removes the VPC CNI's rules, and its pods lose the Internet"
 	}
 	return "", ""
-}
-
-// covers says whether one of the networks holds all of the other network.
-func covers(networks []netip.Prefix, n netip.Prefix) bool {
-	return slices.ContainsFunc(networks, func(p netip.Prefix) bool {
-		return p.Bits() <= n.Bits() && p.Contains(n.Addr())
-	})
 }

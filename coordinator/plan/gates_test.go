@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 func TestFenceDoesNotStartWithoutTheSettingsThatKeepServicesAlive(t *testing.T) {
@@ -29,15 +30,15 @@ func TestFenceDoesNotStartWithoutTheSettingsThatKeepServicesAlive(t *testing.T) 
 		spec   func(*v1alpha1.CutoverSpec, time.Time)
 		want   v1alpha1.Reason
 	}{
-		"both settings":                         {legacy: Legacy{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay, Rollout: rolled}},
-		"wider networks cover":                  {legacy: Legacy{ExternalServiceCIDRs: wider, ExcludeSNATCIDRs: wider, Rollout: rolled}},
-		"external SNAT instead of the second":   {legacy: Legacy{ExternalServiceCIDRs: overlay, ExternalSNAT: true, Rollout: rolled}},
+		"both settings":                         {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay}, Rollout: rolled}},
+		"wider networks cover":                  {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: wider, ExcludeSNATCIDRs: wider}, Rollout: rolled}},
+		"external SNAT instead of the second":   {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExternalSNAT: true}, Rollout: rolled}},
 		"none":                                  {legacy: Legacy{Rollout: rolled}, want: v1alpha1.LegacySettings},
-		"only EXCLUDE_SNAT, worse than nothing": {legacy: Legacy{ExcludeSNATCIDRs: overlay, Rollout: rolled}, want: v1alpha1.LegacySettings},
-		"only EXTERNAL_SERVICE":                 {legacy: Legacy{ExternalServiceCIDRs: overlay, Rollout: rolled}, want: v1alpha1.LegacySettings},
-		"a part of the overlay":                 {legacy: Legacy{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")}, Rollout: rolled}, want: v1alpha1.LegacySettings},
-		"not rolled out":                        {legacy: Legacy{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay, Rollout: Rollout{Current: true, Desired: 2, Updated: 1, Ready: 2}}, want: v1alpha1.LegacySettings},
-		"Cilium strips the rules":               {legacy: Legacy{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay, Rollout: rolled}, strips: true, want: v1alpha1.CiliumStripsRules},
+		"only EXCLUDE_SNAT, worse than nothing": {legacy: Legacy{Settings: vpccni.Settings{ExcludeSNATCIDRs: overlay}, Rollout: rolled}, want: v1alpha1.LegacySettings},
+		"only EXTERNAL_SERVICE":                 {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay}, Rollout: rolled}, want: v1alpha1.LegacySettings},
+		"a part of the overlay":                 {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")}}, Rollout: rolled}, want: v1alpha1.LegacySettings},
+		"not rolled out":                        {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay}, Rollout: Rollout{Current: true, Desired: 2, Updated: 1, Ready: 2}}, want: v1alpha1.LegacySettings},
+		"Cilium strips the rules":               {legacy: Legacy{Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay}, Rollout: rolled}, strips: true, want: v1alpha1.CiliumStripsRules},
 		"waived":                                {legacy: Legacy{Rollout: rolled}, spec: waiver(v1alpha1.LegacySettings, time.Hour)},
 		"waived until yesterday":                {legacy: Legacy{Rollout: rolled}, spec: waiver(v1alpha1.LegacySettings, -time.Hour), want: v1alpha1.LegacySettings},
 		"the other gate waived":                 {legacy: Legacy{Rollout: rolled}, spec: waiver(v1alpha1.CiliumStripsRules, time.Hour), want: v1alpha1.LegacySettings},

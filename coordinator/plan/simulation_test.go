@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 // simulation is a cluster with two coordinators that both believe to lead. It holds the truth: the objects of the API
@@ -126,7 +127,7 @@ func newSimulation(u setup, b bug, g gallery) *simulation {
 	s := &simulation{
 		setup: u, bug: b, gallery: g, same: sameStatus, now: time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC), laws: laws{slots: map[types.UID]*granted{}},
 		cutover: &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName, Generation: 1}, Spec: u.spec()},
-		legacy:  Legacy{Found: true, UID: "aws-node", Rollout: Rollout{Current: true}, ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay},
+		legacy:  Legacy{Found: true, UID: "aws-node", Rollout: Rollout{Current: true}, Settings: vpccni.Settings{ExternalServiceCIDRs: overlay, ExcludeSNATCIDRs: overlay}},
 	}
 	if u[setFirst] == 0 {
 		s.cutover.Status.Phase = v1alpha1.PhaseFenceLegacy

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 // toyNode is a node of the toy cluster: what the API server would show, and the truth that only its agent can see.
@@ -44,7 +45,7 @@ func newToyCluster(nodes int, spec v1alpha1.CutoverSpec) *toyCluster {
 	c := &toyCluster{
 		now: time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC), term: 1,
 		cutover: &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName, Generation: 1}, Spec: spec},
-		legacy:  Legacy{Found: true, UID: "aws-node", Rollout: Rollout{Current: true}, ExternalServiceCIDRs: []netip.Prefix{overlay}, ExcludeSNATCIDRs: []netip.Prefix{overlay}},
+		legacy:  Legacy{Found: true, UID: "aws-node", Rollout: Rollout{Current: true}, Settings: vpccni.Settings{ExternalServiceCIDRs: []netip.Prefix{overlay}, ExcludeSNATCIDRs: []netip.Prefix{overlay}}},
 	}
 	for range nodes {
 		n := c.join(v1alpha1.RoleLegacy, string(rune('a'+c.made%2)))

@@ -5,12 +5,12 @@ package plan
 
 import (
 	"cmp"
-	"net/netip"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/vpccni"
 )
 
 // World is everything a Decision is made from. The ledger (Cutover.Status) must have been read live, never from a cache;
@@ -178,12 +178,8 @@ type Legacy struct {
 	Rollout Rollout
 	// Fenced says whether the DaemonSet's nodeSelector asks for the fence label.
 	Fenced bool
-	// ExternalServiceCIDRs is AWS_EXTERNAL_SERVICE_CIDRS.
-	ExternalServiceCIDRs []netip.Prefix
-	// ExcludeSNATCIDRs is AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS.
-	ExcludeSNATCIDRs []netip.Prefix
-	// ExternalSNAT is AWS_VPC_K8S_CNI_EXTERNALSNAT.
-	ExternalSNAT bool
+	// Settings decide who reaches whom while pods of both CNIs run.
+	vpccni.Settings
 }
 
 // Cilium is Cilium's DaemonSet.
