@@ -18,6 +18,8 @@ type Finding struct {
 	Message string           `json:"message"`
 	// Objects that it is about, as kind/name or kind/namespace/name.
 	Objects []string `json:"objects,omitempty"`
+	// Evidence is what the message was found by, a line each.
+	Evidence []string `json:"evidence,omitempty"`
 	// Mend is the command or the change that mends it.
 	Mend string `json:"mend,omitempty"`
 	// Docs is where more of it stands.
@@ -41,8 +43,13 @@ type check struct {
 func checks() []check {
 	const page = "docs/preflight.md#"
 	return []check{
-		{"Rights", page + "rights", rights},                // was everything seen that the others look at
-		{"Callbacks", page + "callbacks", callbacks},       // webhooks, conversions and aggregated APIs that would move to where the API server cannot reach
+		{"Rights", page + "rights", rights},          // was everything seen that the others look at
+		{"Callbacks", page + "callbacks", callbacks}, // webhooks, conversions and aggregated APIs that would move to where the API server cannot reach
+
+		{"LegacySettings", page + "legacysettings", legacySettings}, // who cannot reach whom while pods of both CNIs run
+		{"LegacyOptions", page + "legacyoptions", legacyOptions},    // do pods use what the VPC CNI gives and the overlay does not
+		{"Policies", page + "policies", policies},                   // does the VPC CNI enforce what the move would break
+
 		{"Overlap", page + "overlap", overlap},             // does anything live in the overlay's networks
 		{"Capacity", page + "capacity", capacity},          // are there slices for all nodes, old and new at once
 		{"CiliumNodes", page + "ciliumnodes", ciliumNodes}, // does Cilium's pool agree with the nodes

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 					more = fmt.Sprintf(" and %d more", n)
 				}
 				fmt.Fprintf(w, "        %s%s\n", strings.Join(f.Objects[1:min(len(f.Objects), 1+shownObjects)], ", "), more)
+			}
+			for _, line := range f.Evidence {
+				fmt.Fprintf(w, "        - %s\n", line)
 			}
 			if f.Mend != "" {
 				fmt.Fprintf(w, "        > %s\n", f.Mend)
@@ -92,7 +96,7 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 		if len(f.Objects) > 0 {
 			c.Name += " " + f.Objects[0]
 		}
-		said := &outcome{f.Message, f.Mend}
+		said := &outcome{f.Message, strings.Join(append(slices.Clone(f.Evidence), f.Mend), "\n")}
 		switch f.Verdict {
 		case v1alpha1.VerdictFail:
 			c.Failure = said

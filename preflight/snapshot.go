@@ -36,6 +36,7 @@ type Snapshot struct {
 	// VPC are the networks of the VPC and of what is routed to it, as a person named them.
 	VPC         []string     `json:"vpc"`
 	Services    []string     `json:"services"`
+	Network     Network      `json:"network"`
 	Nodes       []Node       `json:"nodes"`
 	CiliumNodes []CiliumNode `json:"ciliumNodes"`
 	Callbacks   []Callback   `json:"callbacks"`

@@ -33,8 +33,8 @@ func (a *app) preflight() *cobra.Command {
 		Use:   "preflight",
 		Short: "Say what a move to the overlay would break, before anything moves",
 		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
-			"addresses that overlap, slices that would not suffice, pods that keep their nodes from being drained, and nodes\n" +
-			"that cannot move. It only reads. What it may not read it names, and does not take for well.\n" +
+			"paths that are lost while pods of both CNIs run, addresses that overlap, slices that would not suffice, pods that keep their nodes\n" +
+			"from being drained, and nodes that cannot move. It only reads. What it may not read it names, and does not take for well.\n" +
 			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
 		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz
@@ -114,8 +114,11 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
 		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(), FenceLabel: v1alpha1.FenceLabel,
 	}
+	s.Network = networkOf(v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel},
+		v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "cilium"})
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
+		s.Network = networkOf(spec.Legacy, spec.Cilium.DaemonSet)
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
 		s.Rollout, s.FenceLabel = spec.Rollout, spec.Legacy.FenceLabel
 		s.Rolled = cutover.Status.Rolled
@@ -140,6 +143,14 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 		defer fmt.Fprint(a.ErrOut, "\r\x1b[K")
 	}
 	return s, gather.Cluster(ctx, c, s, progress)
+}
+
+// networkOf names both CNIs.
+func networkOf(legacy v1alpha1.Legacy, cilium v1alpha1.ObjectRef) preflight.Network {
+	return preflight.Network{
+		Legacy: preflight.Legacy{Namespace: legacy.DaemonSet.Namespace, Name: legacy.DaemonSet.Name, FenceLabel: legacy.FenceLabel},
+		Cilium: preflight.Cilium{Namespace: cilium.Namespace, Name: cilium.Name},
+	}
 }
 
 // defaultRollout is what the API server makes of a Cutover without spec.rollout.

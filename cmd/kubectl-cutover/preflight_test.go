@@ -38,6 +38,7 @@ func machine() corev1.NodeSystemInfo {
 func TestARealClusterIsGatheredAndJudged(t *testing.T) {
 	w := newWorld(t)
 	w.make(newCutover(nil))
+	w.readyForTheMove()
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.1.10"}}, NodeInfo: machine(),
 	}}
@@ -109,7 +110,8 @@ func TestWhatMayNotBeReadIsNotTakenForWell(t *testing.T) {
 	plugin(t, "", "preflight", "--vpc-cidr", "10.0.0.0/16", "--kubeconfig", some).want(t, codeUnsure,
 		"Unknown Rights: list of validatingwebhookconfigurations.admissionregistration.k8s.io in the whole cluster was not possible",
 		"kubectl auth can-i list apiservices.apiregistration.k8s.io -A", "Unknown Callbacks", "Unknown Overlap", "Pass    Capacity",
-		"get of cutovers.cni-cutover.dev in the whole cluster", "list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining")
+		"get of cutovers.cni-cutover.dev in the whole cluster", "list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining",
+		"Unknown LegacySettings: DaemonSets were not seen")
 }
 
 func TestPreflightRefusesWhatItCannotUse(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,12 +23,10 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
-	"github.com/cni-cutover/cni-cutover/internal/fleet"
 )
 
 func TestValuesAreThoseOfTheCluster(t *testing.T) {
@@ -201,31 +198,11 @@ func TestACiliumNodeConfigOnOldNodesIsFound(t *testing.T) {
 	config, ds := running(t)
 	w.make(config, ds, awsNode())
 	w.make(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Labels: map[string]string{"pool": "a"}}})
-	w.make(&apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: "ciliumnodeconfigs.cilium.io"},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: "cilium.io", Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: "CiliumNodeConfig", ListKind: "CiliumNodeConfigList", Plural: "ciliumnodeconfigs", Singular: "ciliumnodeconfig"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: "v2", Served: true, Storage: true,
-				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}},
-			}},
-		},
-	})
-	kpr := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "cilium.io/v2", "kind": "CiliumNodeConfig", "metadata": map[string]any{"namespace": "kube-system", "name": "kpr"},
-		"spec": map[string]any{
-			"nodeSelector": map[string]any{"matchExpressions": []any{map[string]any{"key": v1alpha1.FenceLabel, "operator": "DoesNotExist"}}},
-			"defaults":     map[string]any{"kube-proxy-replacement": "true"},
-		},
-	}}
-	fleet.Eventually(t, time.Minute, func() string {
-		if err := w.client.Create(t.Context(), kpr.DeepCopy()); err != nil {
-			return err.Error() // until the kind is served
-		}
-		return ""
-	})
-	t.Cleanup(func() { w.clear(kpr) })
+	w.kind("cilium.io", "v2", "CiliumNodeConfig", "ciliumnodeconfigs", apiextensionsv1.NamespaceScoped)
+	w.custom("cilium.io/v2", "CiliumNodeConfig", "kube-system", "kpr", map[string]any{"spec": map[string]any{
+		"nodeSelector": map[string]any{"matchExpressions": []any{map[string]any{"key": v1alpha1.FenceLabel, "operator": "DoesNotExist"}}},
+		"defaults":     map[string]any{"kube-proxy-replacement": "true"},
+	}})
 	live := []string{"values", "check", "--live", "--vpc-cidr", "10.0.0.0/16"}
 	on(t, live...).want(t, codeBlocked, "Fail     NodeConfigs: CiliumNodeConfig kpr selects 1 nodes of the VPC CNI: kube-proxy replacement")
 	w.make(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "old", Labels: map[string]string{v1alpha1.FenceLabel: v1alpha1.FenceValue}}})

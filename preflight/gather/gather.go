@@ -53,7 +53,7 @@ type resolved struct {
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
 	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}, said: map[string]report{}, needs: map[string]int{}}
-	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
+	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.network, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell fu
 // missing notes what may not be read; anything else that goes wrong is handed on. A kind that does not exist has no objects.
 func (g *gatherer) missing(verb, resource, namespace string, err error) error {
 	switch {
-	case err == nil, meta.IsNoMatchError(err):
+	case err == nil, meta.IsNoMatchError(err), verb == "list" && apierrors.IsNotFound(err): // known a moment ago, and gone
 		return nil
 	case apierrors.IsForbidden(err):
 		m := preflight.Missing{Verb: verb, Resource: resource, Namespace: namespace, Error: err.Error()}

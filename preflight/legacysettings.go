@@ -1,0 +1,161 @@
+// Copyright The cni-cutover Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package preflight
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/cni-cutover/cni-cutover/vpccni"
+)
+
+// legacySettings says who cannot reach whom while pods of both CNIs run.
+func legacySettings(s *Snapshot) []Finding {
+	if out := s.unknownLegacy(); out != nil {
+		return out
+	}
+	l, overlay := &s.Network.Legacy, networks(s.Overlay)
+	if len(overlay) == 0 {
+		return []Finding{unknown("no network is given for the overlay")}
+	}
+	var lost []vpccni.Path
+	for _, p := range overlay {
+		for _, path := range l.Lost(p, s.mode()) {
+			if !slices.Contains(lost, path) {
+				lost = append(lost, path)
+			}
+		}
+	}
+	f := s.judgeSettings(lost)
+	f.Objects = []string{l.daemonSet()}
+	return []Finding{f}
+}
+
+func (s *Snapshot) judgeSettings(lost []vpccni.Path) Finding {
+	const resources = "configmaps, ciliumnodeconfigs.cilium.io"
+	p := &s.Network.KubeProxy
+	switch {
+	case len(lost) > 0:
+		f := fail("with these settings, %s, %d kinds of paths are lost while pods of both CNIs run", s.translators(), len(lost))
+		for _, path := range lost {
+			f.Evidence = append(f.Evidence, fmt.Sprintf("%s cannot reach %s: %s", path.From, path.To, path.Why))
+		}
+		for _, name := range []string{vpccni.EnvExternalServiceCIDRs, vpccni.EnvExcludeSNATCIDRs} {
+			if s.Network.Legacy.hides(name) {
+				f.Evidence = append(f.Evidence, name+" may come from elsewhere than the DaemonSet and counts as not set: write its value there")
+			}
+		}
+		f.Mend = s.cureSettings(lost)
+		return f
+	case s.unseen(strings.Split(resources, ", ")...):
+		return unknown("the VPC CNI's settings are right, but how kube-proxy and Cilium translate on its nodes was not seen (%s)", resources)
+	case p.Found && !slices.Contains([]string{"", "iptables", "nftables"}, p.Mode):
+		return unknown("the VPC CNI's settings are right for kube-proxy in mode iptables or nftables; with %s, as it is here, nobody has measured who reaches whom: switch its mode", p.Mode)
+	}
+	return pass("everybody reaches everybody while pods of both CNIs run, %s: %s hold the overlay", s.translators(), s.Network.Legacy.held())
+}
+
+// mode is how Services and sources are translated on nodes of the VPC CNI. Without Cilium it is the advice of `kubectl cutover
+// values`.
+func (s *Snapshot) mode() vpccni.Mode {
+	c := &s.Network.Cilium
+	return vpccni.Mode{
+		KubeProxyReplacement: c.KubeProxyReplacement, BPFMasquerade: c.BPFMasquerade, StripsRules: c.StripsRules, NoKubeProxy: !s.Network.KubeProxy.Found,
+	}
+}
+
+// translators says for whom the table holds.
+func (s *Snapshot) translators() string {
+	c, p := &s.Network.Cilium, &s.Network.KubeProxy
+	proxy, cilium := "without kube-proxy", "Cilium as kubectl cutover values installs it"
+	if p.Found {
+		proxy = "kube-proxy"
+		if p.Mode != "" {
+			proxy += " in mode " + p.Mode
+		}
+	}
+	if c.Found {
+		cilium = "Cilium with iptables masquerade"
+		if c.BPFMasquerade {
+			cilium = "Cilium with BPF masquerade"
+		}
+		if c.KubeProxyReplacement {
+			cilium += " and kube-proxy replacement"
+		}
+	}
+	return proxy + " and " + cilium
+}
+
+// hides says whether the DaemonSet may take a variable from elsewhere.
+func (l *Legacy) hides(names ...string) bool {
+	return slices.ContainsFunc(l.Elsewhere, func(e string) bool { return e == "*" || slices.Contains(names, e) })
+}
+
+func (l *Legacy) held() string {
+	second := vpccni.EnvExcludeSNATCIDRs
+	if l.ExternalSNAT {
+		second = vpccni.EnvExternalSNAT
+		return vpccni.EnvExternalServiceCIDRs + ", beside " + second + ","
+	}
+	return vpccni.EnvExternalServiceCIDRs + " and " + second
+}
+
+// cureSettings appends the overlay to the lists that lack it, through the add-on where EKS owns the DaemonSet: what is changed in
+// place there is put back at its next update. What is of Cilium's mode comes last.
+func (s *Snapshot) cureSettings(lost []vpccni.Path) string {
+	l, overlay := &s.Network.Legacy, networks(s.Overlay)
+	var names []string
+	cilium := false
+	for _, path := range lost {
+		cilium = cilium || path.Setting == ""
+		if path.Setting != "" && !slices.Contains(names, path.Setting) {
+			names = append(names, path.Setting)
+		}
+	}
+	lists := map[string][]netip.Prefix{vpccni.EnvExternalServiceCIDRs: l.ExternalServiceCIDRs, vpccni.EnvExcludeSNATCIDRs: l.ExcludeSNATCIDRs}
+	var env, fields []string
+	for _, name := range names {
+		value := appended(lists[name], overlay)
+		env, fields = append(env, name+"="+value), append(fields, fmt.Sprintf("%q:%q", name, value))
+	}
+	var cures []string
+	switch {
+	case len(names) == 0:
+	case l.Managed:
+		cures = append(cures, addOn(l.Cluster, `.env += {`+strings.Join(fields, ",")+`}`))
+	default:
+		cures = append(cures, fmt.Sprintf("kubectl -n %s set env daemonset/%s -c aws-node %s", l.Namespace, l.Name, strings.Join(env, " ")))
+	}
+	if cilium {
+		cures = append(cures, "kubectl cutover values check --live")
+	}
+	return strings.Join(cures, "; ")
+}
+
+// appended is a list with what of the overlay it lacks, as aws-node reads it.
+func appended(list, overlay []netip.Prefix) string {
+	var out []string
+	for _, p := range list {
+		out = append(out, p.String())
+	}
+	for _, o := range overlay {
+		if !slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Bits() <= o.Bits() && p.Contains(o.Addr()) }) {
+			out = append(out, o.String())
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// addOn changes the VPC CNI's add-on by a filter of jq. What is given as its configuration replaces what was given before, so it
+// is read first; if that is no JSON nothing is changed.
+func addOn(cluster, filter string) string {
+	if cluster == "" {
+		cluster = "<cluster>"
+	}
+	of := "--cluster-name " + cluster + " --addon-name vpc-cni"
+	return "values=$(aws eks describe-addon " + of + " --query addon.configurationValues --output text | sed 's/^None$/{}/' | jq -ce '" + filter + "') && " +
+		"aws eks update-addon " + of + ` --resolve-conflicts PRESERVE --configuration-values "$values"`
+}
