@@ -49,6 +49,7 @@ func checks() []check {
 		{"LegacySettings", page + "legacysettings", legacySettings}, // who cannot reach whom while pods of both CNIs run
 		{"LegacyOptions", page + "legacyoptions", legacyOptions},    // do pods use what the VPC CNI gives and the overlay does not
 		{"Policies", page + "policies", policies},                   // does the VPC CNI enforce what the move would break
+		{"Readiness", page + "readiness", readiness},                // does the kubelet know when a pod behind a Service can serve
 
 		{"Overlap", page + "overlap", overlap},             // does anything live in the overlay's networks
 		{"Capacity", page + "capacity", capacity},          // are there slices for all nodes, old and new at once

@@ -30,7 +30,7 @@ func inPod(pod string) []Backend { return []Backend{{Address: "10.0.1.77", Pod: 
 func healthy() *Snapshot {
 	return &Snapshot{
 		Format: Format, TakenAt: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC), Server: "https://ABCD.gr7.eu-central-1.eks.amazonaws.com",
-		Network: wellConfigured(),
+		Network: wellConfigured(), Traffic: Traffic{Workloads: []Workload{{Namespace: "shop", Object: "deployment/cart", Services: []string{"cart"}}}},
 		Overlay: []string{"10.244.0.0/16"}, NodeMaskSize: 24, Joining: 1, VPC: []string{"10.0.0.0/16"}, Services: []string{"172.20.0.0/16"},
 		Nodes:       []Node{{"node-a", []string{"10.0.1.10"}, linux()}, {"node-b", []string{"10.0.2.10"}, linux()}},
 		CiliumNodes: []CiliumNode{{"node-a", []string{"10.244.0.0/24"}}, {"node-b", []string{"10.244.1.0/24"}}},

@@ -14,8 +14,11 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// shownObjects is how many objects of a finding a table names.
-const shownObjects = 3
+// shownObjects is how many objects of a finding a table names, shownEvidence how many lines of evidence.
+const (
+	shownObjects  = 3
+	shownEvidence = 10
+)
 
 // Write prints a report for people: what blocks first, and in a line each what is well. Colour is ANSI's.
 func (r *Report) Write(w io.Writer, colour bool) error {
@@ -42,8 +45,11 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 				}
 				fmt.Fprintf(w, "        %s%s\n", strings.Join(f.Objects[1:min(len(f.Objects), 1+shownObjects)], ", "), more)
 			}
-			for _, line := range f.Evidence {
+			for _, line := range f.Evidence[:min(len(f.Evidence), shownEvidence)] {
 				fmt.Fprintf(w, "        - %s\n", line)
+			}
+			if n := len(f.Evidence) - shownEvidence; n > 0 {
+				fmt.Fprintf(w, "        - and %d more: -o json\n", n)
 			}
 			if f.Mend != "" {
 				fmt.Fprintf(w, "        > %s\n", f.Mend)

@@ -37,6 +37,7 @@ type Snapshot struct {
 	VPC         []string     `json:"vpc"`
 	Services    []string     `json:"services"`
 	Network     Network      `json:"network"`
+	Traffic     Traffic      `json:"traffic"`
 	Nodes       []Node       `json:"nodes"`
 	CiliumNodes []CiliumNode `json:"ciliumNodes"`
 	Callbacks   []Callback   `json:"callbacks"`

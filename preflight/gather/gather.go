@@ -43,6 +43,8 @@ type gatherer struct {
 	// said is what agents reported, by node; needs is where in the snapshot stands what pods need, by its text.
 	said  map[string]report
 	needs map[string]int
+	// exposed looks at a pod for the sake of who sends to it.
+	exposed func(*corev1.Pod)
 }
 
 type resolved struct {
@@ -53,7 +55,7 @@ type resolved struct {
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
 	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}, said: map[string]report{}, needs: map[string]int{}}
-	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.network, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
+	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.network, g.traffic, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}

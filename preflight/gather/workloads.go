@@ -42,7 +42,9 @@ func (g *gatherer) workloads(ctx context.Context) error {
 	}
 	return each(ctx, g, "pods", &corev1.PodList{}, func(l *corev1.PodList) error {
 		for i := range l.Items {
-			if p := &l.Items[i]; p.Spec.NodeName != "" {
+			p := &l.Items[i]
+			g.exposed(p)
+			if p.Spec.NodeName != "" {
 				kept := slim(p, selections[p.Namespace], local)
 				var err error
 				if kept.Needs, err = g.needsOf(p); err != nil {
