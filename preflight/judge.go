@@ -50,6 +50,8 @@ func checks() []check {
 		{"LegacyOptions", page + "legacyoptions", legacyOptions},    // do pods use what the VPC CNI gives and the overlay does not
 		{"Policies", page + "policies", policies},                   // does the VPC CNI enforce what the move would break
 		{"Readiness", page + "readiness", readiness},                // does the kubelet know when a pod behind a Service can serve
+		{"Ingress", page + "ingress", ingress},                      // do load balancers of Ingresses send to nodes
+		{"LoadBalancers", page + "loadbalancers", loadBalancers},    // do those of Services and Gateways, and target groups that people made
 
 		{"Overlap", page + "overlap", overlap},             // does anything live in the overlay's networks
 		{"Capacity", page + "capacity", capacity},          // are there slices for all nodes, old and new at once

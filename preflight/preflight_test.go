@@ -230,9 +230,9 @@ func TestThePageHasASectionForEachCheck(t *testing.T) {
 
 // TestKeptSnapshotsAreJudged holds whole reports of clusters in testdata. eks.json was written by hand, after the webhooks and
 // aggregated APIs that well-known controllers register; options.json after aws-node and what is beside it on a cluster that uses
-// all of the VPC CNI.
+// all of the VPC CNI; ingress.json after the AWS Load Balancer Controller's and others' load balancers, each in a shape of its own.
 func TestKeptSnapshotsAreJudged(t *testing.T) {
-	for _, name := range []string{"eks", "options", "draining", "nodes"} {
+	for _, name := range []string{"eks", "options", "ingress", "draining", "nodes"} {
 		t.Run(name, func(t *testing.T) {
 			data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 			if err != nil {

@@ -52,7 +52,7 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 				fmt.Fprintf(w, "        - and %d more: -o json\n", n)
 			}
 			if f.Mend != "" {
-				fmt.Fprintf(w, "        > %s\n", f.Mend)
+				fmt.Fprintf(w, "        > %s\n", strings.ReplaceAll(f.Mend, "\n", "\n        > "))
 			}
 		}
 	}

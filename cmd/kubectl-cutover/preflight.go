@@ -33,8 +33,9 @@ func (a *app) preflight() *cobra.Command {
 		Use:   "preflight",
 		Short: "Say what a move to the overlay would break, before anything moves",
 		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
-			"paths that are lost while pods of both CNIs run, addresses that overlap, slices that would not suffice, pods that keep their nodes\n" +
-			"from being drained, and nodes that cannot move. It only reads. What it may not read it names, and does not take for well.\n" +
+			"paths that are lost while pods of both CNIs run, load balancers that send to pods, missing readiness probes, addresses that overlap,\n" +
+			"slices that would not suffice, pods that keep their nodes from being drained, and nodes that cannot move. It only reads. What it\n" +
+			"may not read it names, and does not take for well.\n" +
 			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
 		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz

@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ import (
 func (w *world) kind(group, version, kind, plural string, scope apiextensionsv1.ResourceScope) {
 	w.t.Helper()
 	w.make(&apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + group},
+		ObjectMeta: metav1.ObjectMeta{Name: plural + "." + group, Annotations: map[string]string{apiextensionsv1.KubeAPIApprovedAnnotation: "unapproved, made by a test"}},
 		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
 			Group: group, Scope: scope,
 			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Plural: plural, Singular: strings.ToLower(kind)},
@@ -43,9 +44,7 @@ func (w *world) kind(group, version, kind, plural string, scope apiextensionsv1.
 func (w *world) custom(apiVersion, kind, namespace, name string, content map[string]any) {
 	w.t.Helper()
 	o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"namespace": namespace, "name": name}}}
-	for key, value := range content {
-		o.Object[key] = value
-	}
+	maps.Copy(o.Object, content)
 	fleet.Eventually(w.t, time.Minute, func() string {
 		if err := w.client.Create(w.t.Context(), o.DeepCopy()); err != nil {
 			return err.Error()

@@ -111,7 +111,7 @@ func TestWhatMayNotBeReadIsNotTakenForWell(t *testing.T) {
 		"Unknown Rights: list of validatingwebhookconfigurations.admissionregistration.k8s.io in the whole cluster was not possible",
 		"kubectl auth can-i list apiservices.apiregistration.k8s.io -A", "Unknown Callbacks", "Unknown Overlap", "Pass    Capacity",
 		"get of cutovers.cni-cutover.dev in the whole cluster", "list of pods in the whole cluster", "list of persistentvolumes in the whole cluster", "kubectl auth can-i list poddisruptionbudgets.policy -A", "Unknown Draining",
-		"Unknown LegacySettings: DaemonSets were not seen", "Unknown Readiness")
+		"Unknown LegacySettings: DaemonSets were not seen", "Unknown Readiness", "Unknown Ingress", "Unknown LoadBalancers")
 }
 
 func TestPreflightRefusesWhatItCannotUse(t *testing.T) {

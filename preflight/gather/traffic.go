@@ -24,12 +24,14 @@ type behind struct {
 	ports []intstr.IntOrString // of the pods
 }
 
-// traffic reads Services; the pods that they select are looked at where pods are read, afterwards.
+// traffic reads Services, and the load balancers before them; the pods that they select are looked at where pods are read, afterwards.
 func (g *gatherer) traffic(ctx context.Context) error {
 	services := map[string][]behind{} // by namespace
 	err := each(ctx, g, "services", &corev1.ServiceList{}, func(l *corev1.ServiceList) error {
 		for i := range l.Items {
-			if s := &l.Items[i]; len(s.Spec.Selector) > 0 && !s.Spec.PublishNotReadyAddresses {
+			s := &l.Items[i]
+			g.into.Traffic.Services = append(g.into.Traffic.Services, service(s))
+			if len(s.Spec.Selector) > 0 && !s.Spec.PublishNotReadyAddresses {
 				services[s.Namespace] = append(services[s.Namespace], behindOf(s))
 			}
 		}
@@ -39,7 +41,15 @@ func (g *gatherer) traffic(ctx context.Context) error {
 		return err
 	}
 	known := map[client.ObjectKey]int{} // where a workload is
-	g.exposed = func(p *corev1.Pod) { g.workload(p, services[p.Namespace], known) }
+	g.exposed = func(p *corev1.Pod) {
+		g.workload(p, services[p.Namespace], known)
+		g.controller(p)
+	}
+	for _, read := range []func(context.Context) error{g.ingresses, g.ingressClasses, g.bindings, g.gateways, g.gated} {
+		if err := read(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -72,6 +82,11 @@ func (g *gatherer) workload(p *corev1.Pod, services []behind, known map[client.O
 		g.into.Traffic.Workloads = append(g.into.Traffic.Workloads, preflight.Workload{Namespace: key.Namespace, Object: key.Name})
 	}
 	w := &g.into.Traffic.Workloads[at]
+	for _, gate := range shutGates(p) {
+		if !slices.Contains(w.Gates, gate) {
+			w.Gates = append(w.Gates, gate)
+		}
+	}
 	for _, s := range services {
 		if !slices.Contains(w.Services, s.name) {
 			w.Services = append(w.Services, s.name)
