@@ -14,7 +14,8 @@ import (
 
 const (
 	albController = "ingress.k8s.aws/alb"
-	albClass      = "alb" // the controller's --ingress-class, if it is not given
+	albAutoMode   = "eks.amazonaws.com/alb" // EKS Auto Mode's, whose kinds are others
+	albClass      = "alb"                   // the controller's --ingress-class, if it is not given
 	albTarget     = "alb.ingress.kubernetes.io/target-type"
 	gateLabel     = "elbv2.k8s.aws/pod-readiness-gate-inject"
 )
@@ -26,8 +27,12 @@ func ingress(s *Snapshot) []Finding {
 	}
 	groups := map[string][]*Ingress{}
 	members := 0
+	var auto []string
 	for i := range s.Traffic.Ingresses {
 		in := &s.Traffic.Ingresses[i]
+		if in.OldClass == "" && s.classOf(in, albAutoMode) {
+			auto = append(auto, "Ingress/"+in.Namespace+"/"+in.Name)
+		}
 		if s.ofALB(in) {
 			members++
 			groups[s.group(in)] = append(groups[s.group(in)], in)
@@ -38,6 +43,11 @@ func ingress(s *Snapshot) []Finding {
 		if f := s.judgeGroup(name, groups[name]); f.Verdict != v1alpha1.VerdictPass {
 			out = append(out, f)
 		}
+	}
+	if len(auto) > 0 {
+		f := unknown("%d Ingresses are carried out by EKS Auto Mode, and where it sends to was not read", len(auto))
+		f.Objects, f.Mend = auto, "kubectl get targetgroupbindings.eks.amazonaws.com -A -o custom-columns=SERVICE:.spec.serviceRef.name,TYPE:.spec.targetType"
+		out = append(out, f)
 	}
 	if members > 0 && s.unseen("namespaces") {
 		out = append(out, unknown("namespaces were not seen, so neither was which give pods readiness gates for target groups (%s)", gateLabel))
@@ -53,7 +63,11 @@ func (s *Snapshot) ofALB(in *Ingress) bool {
 	if in.OldClass != "" {
 		return in.OldClass == albClass || slices.ContainsFunc(s.Traffic.Controllers, func(c Controller) bool { return c.IngressClass == in.OldClass })
 	}
-	return slices.ContainsFunc(s.Traffic.Classes, func(c IngressClass) bool { return c.Name == in.Class && c.Controller == albController })
+	return s.classOf(in, albController)
+}
+
+func (s *Snapshot) classOf(in *Ingress, controller string) bool {
+	return slices.ContainsFunc(s.Traffic.Classes, func(c IngressClass) bool { return c.Name == in.Class && c.Controller == controller })
 }
 
 // params are the IngressClassParams of an Ingress; nil: there are none.

@@ -54,6 +54,7 @@ func TestWhatDecidesTheTargetTypeOfAnIngress(t *testing.T) {
 		"the controller's own name of class": {check, ip(func(t *Traffic) {
 			t.Controllers[0].IngressClass, t.Ingresses[0].OldClass, t.Ingresses[0].TargetType = "public", "public", "ip"
 		}), v1alpha1.VerdictFail, nil, nil},
+		"EKS Auto Mode's":           {check, ip(func(t *Traffic) { t.Classes[0].Controller = "eks.amazonaws.com/alb" }), v1alpha1.VerdictUnknown, []string{"Ingress/shop/web", "Auto Mode"}, []string{"targetgroupbindings.eks.amazonaws.com"}},
 		"nothing at all":            {check, func(s *Snapshot) { s.Traffic = Traffic{} }, v1alpha1.VerdictPass, []string{"the 0 Ingresses"}, nil},
 		"Ingresses unseen":          {check, unseen("ingresses.networking.k8s.io"), v1alpha1.VerdictUnknown, nil, nil},
 		"IngressClassParams unseen": {check, unseen("ingressclassparams.elbv2.k8s.aws"), v1alpha1.VerdictUnknown, nil, nil},
@@ -159,6 +160,7 @@ func TestLoadBalancersOfServicesAndGatewaysAreJudged(t *testing.T) {
 		"to nodes without NodePort": {check, nlb(Service{Class: "service.k8s.aws/nlb", NLBTarget: "instance"}), v1alpha1.VerdictWarn, []string{"no NodePorts"}, []string{`"allocateLoadBalancerNodePorts":true`}},
 		"to nodes, Local":           {check, nlb(Service{Class: "service.k8s.aws/nlb", NodePorts: true, Local: true}), v1alpha1.VerdictWarn, []string{"externalTrafficPolicy Local"}, nil},
 		"the cloud provider's":      {check, nlb(Service{LoadBalancer: "nlb", NLBTarget: "ip", NodePorts: true}), v1alpha1.VerdictPass, []string{"the 0 load balancers"}, nil},
+		"EKS Auto Mode's":           {check, nlb(Service{Class: "eks.amazonaws.com/nlb", NodePorts: true}), v1alpha1.VerdictUnknown, []string{"Service/edge/tcp", "Auto Mode"}, nil},
 		"somebody else's":           {check, nlb(Service{Class: "tailscale", NLBTarget: "ip"}), v1alpha1.VerdictPass, nil, nil},
 		"a person's binding":        {check, binding(Binding{TargetType: "ip"}), v1alpha1.VerdictFail, []string{"TargetGroupBinding/shop/k8s-shop-web-0123456789", "cannot change"}, []string{"delete targetgroupbinding"}},
 		"a person's, to nodes":      {check, binding(Binding{TargetType: "instance"}), v1alpha1.VerdictPass, []string{"the 1 load balancers"}, nil},

@@ -23,7 +23,7 @@ func legacySettings(s *Snapshot) []Finding {
 	}
 	var lost []vpccni.Path
 	for _, p := range overlay {
-		for _, path := range l.Lost(p, s.mode()) {
+		for _, path := range l.Lost(p, s.Network.Cilium.Mode) {
 			if !slices.Contains(lost, path) {
 				lost = append(lost, path)
 			}
@@ -52,19 +52,12 @@ func (s *Snapshot) judgeSettings(lost []vpccni.Path) Finding {
 		return f
 	case s.unseen(strings.Split(resources, ", ")...):
 		return unknown("the VPC CNI's settings are right, but how kube-proxy and Cilium translate on its nodes was not seen (%s)", resources)
+	case !p.Found && !s.Network.Cilium.KubeProxyReplacement:
+		return unknown("the VPC CNI's settings are right, but DaemonSet kube-system/kube-proxy does not exist, and Cilium does not replace it: see who translates Services on the VPC CNI's nodes, and that it does so as kube-proxy does in mode iptables")
 	case p.Found && !slices.Contains([]string{"", "iptables", "nftables"}, p.Mode):
 		return unknown("the VPC CNI's settings are right for kube-proxy in mode iptables or nftables; with %s, as it is here, nobody has measured who reaches whom: switch its mode", p.Mode)
 	}
 	return pass("everybody reaches everybody while pods of both CNIs run, %s: %s hold the overlay", s.translators(), s.Network.Legacy.held())
-}
-
-// mode is how Services and sources are translated on nodes of the VPC CNI. Without Cilium it is the advice of `kubectl cutover
-// values`.
-func (s *Snapshot) mode() vpccni.Mode {
-	c := &s.Network.Cilium
-	return vpccni.Mode{
-		KubeProxyReplacement: c.KubeProxyReplacement, BPFMasquerade: c.BPFMasquerade, StripsRules: c.StripsRules, NoKubeProxy: !s.Network.KubeProxy.Found,
-	}
 }
 
 // translators says for whom the table holds.

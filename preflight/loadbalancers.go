@@ -22,9 +22,15 @@ func loadBalancers(s *Snapshot) []Finding {
 	var out []Finding
 	seen := 0
 	for i := range s.Traffic.Services {
-		if v := &s.Traffic.Services[i]; v.ofNLB() {
+		switch v := &s.Traffic.Services[i]; {
+		case v.ofNLB():
 			seen++
 			out = append(out, s.networkLoadBalancer(v)...)
+		case v.Class == "eks.amazonaws.com/nlb":
+			f := unknown("its load balancer is EKS Auto Mode's, and where that sends to was not read")
+			f.Objects = []string{"Service/" + v.Namespace + "/" + v.Name}
+			f.Mend = fmt.Sprintf("kubectl -n %s get targetgroupbindings.eks.amazonaws.com -o custom-columns=SERVICE:.spec.serviceRef.name,TYPE:.spec.targetType", v.Namespace)
+			out = append(out, f)
 		}
 	}
 	for i := range s.Traffic.Bindings {

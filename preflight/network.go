@@ -37,11 +37,8 @@ type Cilium struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Found     bool   `json:"found"`
-	// KubeProxyReplacement and BPFMasquerade: one of these nodes has it at least.
-	KubeProxyReplacement bool `json:"kubeProxyReplacement,omitempty"`
-	BPFMasquerade        bool `json:"bpfMasquerade,omitempty"`
-	// StripsRules: it removes the VPC CNI's iptables rules.
-	StripsRules bool `json:"stripsRules,omitempty"`
+	// Mode of the node of the VPC CNI that it serves worst. Without Cilium it is the advice of kubectl cutover values.
+	vpccni.Mode
 }
 
 // KubeProxy is kube-proxy.

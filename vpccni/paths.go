@@ -16,8 +16,6 @@ type Mode struct {
 	BPFMasquerade        bool `json:"bpfMasquerade,omitempty"`
 	// StripsRules: Cilium removes the VPC CNI's iptables rules at every start (cni.iptablesRemoveAWSRules).
 	StripsRules bool `json:"stripsRules,omitempty"`
-	// NoKubeProxy: there is no kube-proxy.
-	NoKubeProxy bool `json:"noKubeProxy,omitempty"`
 }
 
 // Path is a kind of path that is lost.
@@ -72,9 +70,6 @@ func (s *Settings) Lost(overlay netip.Prefix, m Mode) []Path {
 	}
 	if m.StripsRules {
 		lost("", secondary, "the Internet", "Cilium's pods remove the VPC CNI's iptables rules when they start")
-	}
-	if m.NoKubeProxy && !m.KubeProxyReplacement {
-		lost("", "pods of the VPC CNI", "every Service", "there is neither kube-proxy nor its replacement on their nodes")
 	}
 	return out
 }

@@ -56,8 +56,6 @@ func TestLostPathsAreTheMeasuredOnes(t *testing.T) {
 		"a part is excluded, and the rest":   {Settings{ExcludeSNATCIDRs: part}, Mode{}, []string{r4, r2, r3}},
 		"a part is served":                   {Settings{ExternalServiceCIDRs: part, ExcludeSNATCIDRs: in}, Mode{}, []string{r4, r2}},
 		"another network":                    {Settings{ExternalServiceCIDRs: in[:1], ExcludeSNATCIDRs: in[:1]}, Mode{}, []string{r1, r2, r3}},
-		"nobody translates":                  {Settings{ExternalServiceCIDRs: in, ExcludeSNATCIDRs: in}, Mode{NoKubeProxy: true}, []string{"pods of the VPC CNI -> every Service"}},
-		"nobody but Cilium translates":       {Settings{ExternalServiceCIDRs: in, ExcludeSNATCIDRs: in}, Mode{NoKubeProxy: true, KubeProxyReplacement: true}, []string{r6}},
 		"custom networking makes it general": {Settings{ExternalSNAT: true, CustomNetworking: true}, Mode{}, []string{strings.Replace(r4, "pods on secondary ENIs", "pods of the VPC CNI (custom networking puts all of them on secondary ENIs)", 1), strings.Replace(r2, "pods on secondary ENIs", "pods of the VPC CNI (custom networking puts all of them on secondary ENIs)", 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
