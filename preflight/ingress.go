@@ -39,8 +39,9 @@ func ingress(s *Snapshot) []Finding {
 		}
 	}
 	var out []Finding
+	services := s.Traffic.servicesByName()
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		if f := s.judgeGroup(name, groups[name]); f.Verdict != v1alpha1.VerdictPass {
+		if f := s.judgeGroup(name, groups[name], services); f.Verdict != v1alpha1.VerdictPass {
 			out = append(out, f)
 		}
 	}
@@ -143,13 +144,15 @@ func (s *Snapshot) defaultTarget() (kind, by string) {
 	return kind, by
 }
 
-func (s *Snapshot) service(namespace, name string) *Service {
-	for i := range s.Traffic.Services {
-		if v := &s.Traffic.Services[i]; v.Namespace == namespace && v.Name == name {
-			return v
-		}
+// at is where an object of a namespace is.
+type at struct{ namespace, name string }
+
+func (t *Traffic) servicesByName() map[at]*Service {
+	out := map[at]*Service{}
+	for i := range t.Services {
+		out[at{t.Services[i].Namespace, t.Services[i].Name}] = &t.Services[i]
 	}
-	return nil
+	return out
 }
 
 // change is an ordered list of commands, and what takes each of them back.
@@ -194,7 +197,7 @@ func (c *change) nodePorts(v *Service) {
 }
 
 // judgeGroup judges all Ingresses of one load balancer: one that fails in the group stops changes of all.
-func (s *Snapshot) judgeGroup(name string, members []*Ingress) Finding {
+func (s *Snapshot) judgeGroup(name string, members []*Ingress, known map[at]*Service) Finding {
 	var objects, evidence, trouble []string
 	var targets, services change
 	var gates change
@@ -206,7 +209,7 @@ func (s *Snapshot) judgeGroup(name string, members []*Ingress) Finding {
 			evidence = append(evidence, fmt.Sprintf("annotation %s of %s/%s could not be read", annotation, in.Namespace, in.Name))
 		}
 		for _, backend := range in.Backends {
-			v := s.service(in.Namespace, backend)
+			v := known[at{in.Namespace, backend}]
 			t := s.targetOf(in, v)
 			kinds[t.kind] = true
 			kind := t.kind

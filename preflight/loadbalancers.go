@@ -33,6 +33,7 @@ func loadBalancers(s *Snapshot) []Finding {
 			out = append(out, f)
 		}
 	}
+	services := s.Traffic.servicesByName()
 	for i := range s.Traffic.Bindings {
 		b := &s.Traffic.Bindings[i]
 		switch b.Maker {
@@ -41,7 +42,7 @@ func loadBalancers(s *Snapshot) []Finding {
 			out = append(out, ownBinding(b)...)
 		case "gateway":
 			seen++
-			out = append(out, s.gatewayBinding(b)...)
+			out = append(out, s.gatewayBinding(b, services[at{b.Namespace, b.Service}])...)
 		}
 	}
 	if n := len(s.Traffic.Lattice); n > 0 {
@@ -126,7 +127,7 @@ func ownBinding(b *Binding) []Finding {
 
 // gatewayBinding judges what the controller made for a Gateway. Its type comes from a TargetGroupConfiguration of the Service, or
 // one that the Gateway or its class refers to, or the flag.
-func (s *Snapshot) gatewayBinding(b *Binding) []Finding {
+func (s *Snapshot) gatewayBinding(b *Binding, v *Service) []Finding {
 	if b.TargetType != targetIP {
 		return nil
 	}
@@ -134,7 +135,7 @@ func (s *Snapshot) gatewayBinding(b *Binding) []Finding {
 	f.Objects = []string{"TargetGroupBinding/" + b.Namespace + "/" + b.Name}
 	var c change
 	s.ungate(&c, b.Namespace)
-	if v := s.service(b.Namespace, b.Service); v != nil {
+	if v != nil {
 		c.nodePorts(v)
 	}
 	patch := func(r *TargetRule, to string) string {
@@ -166,11 +167,13 @@ func (s *Snapshot) gatewayBinding(b *Binding) []Finding {
 // waitingForNobody are pods with a readiness gate of a TargetGroupBinding that is gone: nobody will ever open it.
 func (s *Snapshot) waitingForNobody() []Finding {
 	var out []Finding
+	known := map[at]bool{}
+	for _, b := range s.Traffic.Bindings {
+		known[at{b.Namespace, b.Name}] = true
+	}
 	for i := range s.Traffic.Workloads {
 		w := &s.Traffic.Workloads[i]
-		gone := slices.DeleteFunc(slices.Clone(w.Gates), func(gate string) bool {
-			return slices.ContainsFunc(s.Traffic.Bindings, func(b Binding) bool { return b.Namespace == w.Namespace && b.Name == gate })
-		})
+		gone := slices.DeleteFunc(slices.Clone(w.Gates), func(gate string) bool { return known[at{w.Namespace, gate}] })
 		if len(gone) == 0 {
 			continue
 		}
