@@ -4,11 +4,22 @@
 package e2e
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cni-cutover/cni-cutover/lab/vpc"
 )
 
 // plugin runs kubectl cutover as the cluster's administrator does, and returns its exit code and what it said.
@@ -35,6 +46,67 @@ func (s *scene) wantPlugin(t *testing.T, code int, args []string, words ...strin
 	}
 	if got != code || missing != "" {
 		t.Errorf("kubectl cutover %v ended with %d, want %d; not said is%s:\n%s", args, got, code, missing, said)
+	}
+}
+
+// TestTheReferenceMigrationsMistakesAreFoundBefore plants what stopped the migration that this project was made after, and what
+// its people wished they had known: each is named, with what mends it, while nothing has moved. Not here: the hop limit of
+// instance metadata, which stands at AWS.
+func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
+	s := standing(t)
+	s.wantPlugin(t, 2, []string{"values", "check", "-f", "testdata/mistakes.yaml", "--phase", "full-ebpf", "--cilium-version", "1.18.11", "--vpc-cidr", vpc.CIDR().String()},
+		"MasqueradeNeedsReplacement", "set kubeProxyReplacement: true",
+		"ServiceHostScheme", "set k8sServiceHost: 0123456789.gr7.eu-central-1.eks.amazonaws.com",
+		"Bundle", "switch both in one upgrade")
+
+	preflight := []string{"preflight", "--vpc-cidr", vpc.CIDR().String()}
+	_, before := s.plugin(t, preflight...)
+	for _, unwanted := range []string{"planted", "Fail    Callbacks", "Fail    Readiness", "Warn    Readiness"} {
+		if strings.Contains(before, unwanted) {
+			t.Errorf("before anything is planted preflight says %q:\n%s", unwanted, before)
+		}
+	}
+	labels := map[string]string{"app": "planted"}
+	s.plant(t,
+		&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "planted", Labels: labels},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{
+				Name: "hook", Image: "docker.io/lab/app:dev", ImagePullPolicy: corev1.PullNever, Ports: []corev1.ContainerPort{{ContainerPort: 9443}},
+			}}},
+		},
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "planted"},
+			Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 443, TargetPort: intstr.FromInt32(9443)}}},
+		},
+		&admissionv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "planted"},
+			Webhooks: []admissionv1.ValidatingWebhook{{
+				Name: "planted.example.com", AdmissionReviewVersions: []string{"v1"}, SideEffects: ptr.To(admissionv1.SideEffectClassNone),
+				FailurePolicy: ptr.To(admissionv1.Fail), ClientConfig: admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: "default", Name: "planted"}},
+				Rules: []admissionv1.RuleWithOperations{{Operations: []admissionv1.OperationType{admissionv1.Create}, Rule: admissionv1.Rule{APIGroups: []string{"planted.example.com"}, APIVersions: []string{"v1"}, Resources: []string{"things"}}}},
+			}},
+		})
+	s.eventually(t, time.Minute, func() string {
+		code, said := s.plugin(t, preflight...)
+		for _, w := range []string{"Fail    Callbacks ValidatingWebhookConfiguration/planted", "Warn    Readiness", "default/pod/planted", "Fail    Draining Pod/default/planted"} {
+			if code != 2 || !strings.Contains(said, w) {
+				return fmt.Sprintf("code %d, want 2 and %q:\n%s", code, w, said)
+			}
+		}
+		return ""
+	})
+}
+
+// plant creates objects until the test ends.
+func (s *scene) plant(t *testing.T, objects ...client.Object) {
+	t.Helper()
+	for _, o := range objects {
+		s.must(t, s.env.Client.Create(t.Context(), o))
+		t.Cleanup(func() {
+			if err := s.env.Client.Delete(context.WithoutCancel(t.Context()), o, client.GracePeriodSeconds(0)); err != nil {
+				t.Errorf("removing what was planted: %v", err)
+			}
+		})
 	}
 }
 
