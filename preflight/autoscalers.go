@@ -53,7 +53,7 @@ func (s *Snapshot) karpenter() []Finding {
 	if s.unseen("nodepools.karpenter.sh", "nodeclaims.karpenter.sh") {
 		out = append(out, unknown("Karpenter's NodePools or NodeClaims were not seen, so whether it replaces nodes during the roll is not known"))
 	}
-	fence := cmp.Or(s.FenceLabel, v1alpha1.FenceLabel)
+	fence := cmp.Or(s.Network.Legacy.FenceLabel, v1alpha1.FenceLabel)
 	if found := s.poolsWhere(func(p *NodePool) bool { return p.Labels[fence] == v1alpha1.FenceValue }); len(found) > 0 {
 		f := fail("the fence label %s=%s is in the template of %s, so replacement nodes are born with it and run the VPC CNI again: label Node objects alone", fence, v1alpha1.FenceValue, count(len(found), "NodePool"))
 		f.Objects = pools(found)

@@ -75,12 +75,7 @@ func Judge(s *Snapshot) Report {
 
 // Verdict is the worst of the findings: Fail, Unknown, Warn, Pass.
 func (r *Report) Verdict() v1alpha1.Verdict {
-	for _, worst := range []v1alpha1.Verdict{v1alpha1.VerdictFail, v1alpha1.VerdictUnknown, v1alpha1.VerdictWarn} {
-		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Verdict == worst }) {
-			return worst
-		}
-	}
-	return v1alpha1.VerdictPass
+	return v1alpha1.Worst(r.Findings, func(f Finding) v1alpha1.Verdict { return f.Verdict })
 }
 
 // unseen says whether one of the resources could not be read.

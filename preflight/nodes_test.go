@@ -86,7 +86,7 @@ func TestWhatNodesAreIsSaid(t *testing.T) {
 		"nodes that have drifted":         {func(s *Snapshot) { quietPool(func(p *NodePool) { p.Budgets = nil })(s); claim(1000*time.Hour, true)(s) }, v1alpha1.VerdictWarn, "1 of their nodes have drifted", ""},
 		"one whose nodes are born fenced": {quietPool(func(p *NodePool) { p.Labels = map[string]string{v1alpha1.FenceLabel: "true"} }), v1alpha1.VerdictFail, "born with it", `"path":"/spec/template/metadata/labels/io.cilium~1aws-node-enabled"`},
 		"fenced by another label": {func(s *Snapshot) {
-			s.FenceLabel = "a/b"
+			s.Network.Legacy.FenceLabel = "a/b"
 			quietPool(func(p *NodePool) { p.Labels = map[string]string{"a/b": "true"} })(s)
 		}, v1alpha1.VerdictFail, "fence label a/b=true", ""},
 		"one without the startup taint":         {quietPool(func(p *NodePool) { p.StartupTaints = nil }), v1alpha1.VerdictWarn, "born without startup taint", `"path":"/spec/template/spec/startupTaints","value":[{"key":"node.cilium.io/agent-not-ready"`},

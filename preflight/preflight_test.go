@@ -39,7 +39,7 @@ func healthy() *Snapshot {
 			{Kind: Validating, Object: "cert-manager-webhook", Name: "webhook.cert-manager.io", Namespace: "cert-manager", Service: "cert-manager-webhook", Intercepts: []string{"*"}, Found: true, Backends: onHost("cert-manager/w")},
 			{Kind: Aggregated, Object: "v1beta1.metrics.k8s.io", Namespace: "kube-system", Service: "metrics-server", Found: true, Backends: []Backend{{Address: "10.0.2.10"}}},
 		},
-		FenceLabel: v1alpha1.FenceLabel, Rollout: rollout(), Pods: pods(), DaemonSets: []string{"kube-system/aws-node"},
+		Rollout: rollout(), Pods: pods(), DaemonSets: []string{"kube-system/aws-node"},
 		Budgets: []Budget{{Namespace: "shop", Name: "web", MinAvailable: "50%", Expected: 2, Healthy: 2, Desired: 1, Allowed: 1}},
 	}
 }

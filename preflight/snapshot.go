@@ -52,8 +52,7 @@ type Snapshot struct {
 	Needs      []Needs  `json:"needs"`
 	Budgets    []Budget `json:"budgets"`
 	DaemonSets []string `json:"daemonSets"`
-	// FenceLabel is the Cutover's. NodePools and NodeClaims are Karpenter's, Autoscalers pods of cluster-autoscaler.
-	FenceLabel  string       `json:"fenceLabel"`
+	// NodePools and NodeClaims are Karpenter's, Autoscalers pods of cluster-autoscaler.
 	NodePools   []NodePool   `json:"nodePools"`
 	NodeClaims  []NodeClaim  `json:"nodeClaims"`
 	Autoscalers []Autoscaler `json:"autoscalers"`

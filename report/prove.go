@@ -27,23 +27,18 @@ func Make(e *Evidence) (Report, error) {
 		e.prove("Nodes", "every node is Ready, schedulable and on the overlay, by its agent", e.nodes, Nodes, Agents),
 		e.prove("PodAddresses", "every pod has an address of the overlay", func() []string { return e.podAddresses(overlay) }, Pods),
 		e.prove("HostPods", "every pod of the host network has an address of its node", e.hostPods, Pods, Nodes),
-		e.prove("PodsRun", "every pod runs, or has done its work", e.podsRun, Pods),
+		warnOf(e.prove("PodsRun", "every pod runs, or has done its work", e.podsRun, Pods)), // pods fail for reasons of their own
 		e.prove("LegacyGone", "nothing of the VPC CNI runs", e.legacyGone, Pods, DaemonSets),
 		e.prove("DaemonSets", "every DaemonSet runs where it should", e.daemonSets, DaemonSets),
 		e.prove("Traces", "no cordon, taint, label or request of the cutover is left", e.traces, Nodes),
-		e.prove("Ledger", "no slot is open, and nothing was waived", e.ledger),
+		warnOf(e.prove("Ledger", "no slot is open, and nothing was waived", e.ledger)), // a waiver was somebody's decision
 	}
 	return r, nil
 }
 
 // Verdict is the worst of the proofs: Fail, Unknown, Warn, Pass.
 func (r *Report) Verdict() v1alpha1.Verdict {
-	for _, worst := range []v1alpha1.Verdict{v1alpha1.VerdictFail, v1alpha1.VerdictUnknown, v1alpha1.VerdictWarn} {
-		if slices.ContainsFunc(r.Proofs, func(p Proof) bool { return p.Verdict == worst }) {
-			return worst
-		}
-	}
-	return v1alpha1.VerdictPass
+	return v1alpha1.Worst(r.Proofs, func(p Proof) v1alpha1.Verdict { return p.Verdict })
 }
 
 // prove holds a statement against what speaks against it. It is never borne out by what was not seen.
@@ -58,9 +53,13 @@ func (e *Evidence) prove(name, statement string, against func() []string, needs 
 		return Proof{Name: name, Verdict: v1alpha1.VerdictPass, Message: statement}
 	}
 	slices.Sort(objects)
-	p := Proof{Name: name, Verdict: v1alpha1.VerdictFail, Message: fmt.Sprintf("it is not so that %s", statement), Objects: objects}
-	if name == "PodsRun" || name == "Ledger" {
-		p.Verdict = v1alpha1.VerdictWarn // pods fail for reasons of their own, and a waiver was somebody's decision
+	return Proof{Name: name, Verdict: v1alpha1.VerdictFail, Message: fmt.Sprintf("it is not so that %s", statement), Objects: objects}
+}
+
+// warnOf is a proof of what the cutover does not answer for: its contrary is a Warn.
+func warnOf(p Proof) Proof {
+	if p.Verdict == v1alpha1.VerdictFail {
+		p.Verdict = v1alpha1.VerdictWarn
 	}
 	return p
 }

@@ -11,14 +11,6 @@ import (
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
 
-// steps are those of a slot, in order.
-func steps() []v1alpha1.Step {
-	return []v1alpha1.Step{
-		v1alpha1.StepSurge, v1alpha1.StepCordon, v1alpha1.StepDeregister, v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach,
-		v1alpha1.StepReplace, v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak,
-	}
-}
-
 // stepTimes finds how long slots stayed in each step: from its entry to the next one of the same slot.
 func stepTimes(entered []Entry) []StepTime {
 	type stay struct {
@@ -36,7 +28,7 @@ func stepTimes(entered []Entry) []StepTime {
 		stays[from.Step] = append(stays[from.Step], stay{from.Node, to.At.Sub(from.At)})
 	}
 	var out []StepTime
-	for _, step := range steps() {
+	for _, step := range v1alpha1.Steps() {
 		of := stays[step]
 		if len(of) == 0 {
 			continue

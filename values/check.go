@@ -94,12 +94,7 @@ func Check(v *Values, phase Phase, c Cluster) Report {
 
 // Verdict is the worst of the findings: Fail, Unknown, Warn, Pass.
 func (r *Report) Verdict() v1alpha1.Verdict {
-	for _, worst := range []v1alpha1.Verdict{v1alpha1.VerdictFail, v1alpha1.VerdictUnknown, v1alpha1.VerdictWarn} {
-		if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Verdict == worst }) {
-			return worst
-		}
-	}
-	return v1alpha1.VerdictPass
+	return v1alpha1.Worst(r.Findings, func(f Finding) v1alpha1.Verdict { return f.Verdict })
 }
 
 // scene is what a rule looks at. It notes the first path that was asked for and that the origin does not show.

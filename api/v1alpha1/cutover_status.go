@@ -180,6 +180,13 @@ const (
 	StepSoak Step = "Soak"
 )
 
+// Steps are those of a slot, in the order of one without surge.
+func Steps() []Step {
+	return []Step{
+		StepSurge, StepCordon, StepDeregister, StepConfirm, StepDrain, StepDetach, StepReplace, StepJoin, StepValidate, StepSoak,
+	}
+}
+
 // Slot is one line of the ledger: permission for one node to be out of service.
 // +structType=atomic
 type Slot struct {

@@ -3,6 +3,12 @@
 
 package v1alpha1
 
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
 // The oldest kernel that Cilium 1.18 runs on (Cilium Documentation/operations/system_requirements).
 const (
 	OldestKernelMajor = 5
@@ -50,3 +56,12 @@ const (
 	// no owner: deleting a Cutover must not leave the next node without a CNI.
 	NodeConfigName = "cni-cutover-overlay"
 )
+
+// LegacyNodes are those of the VPC CNI, by the labels of all nodes: the fenced ones or, before there is a fence, all.
+func LegacyNodes(all []labels.Set, fenceLabel string) []labels.Set {
+	fenced := func(n labels.Set) bool { return n[fenceLabel] == FenceValue }
+	if !slices.ContainsFunc(all, fenced) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(n labels.Set) bool { return !fenced(n) })
+}

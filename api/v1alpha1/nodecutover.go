@@ -4,6 +4,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -155,6 +157,16 @@ const (
 	VerdictUnknown  Verdict = "Unknown"
 	VerdictNotAsked Verdict = "NotAsked"
 )
+
+// Worst is the worst verdict of a list: Fail before Unknown before Warn, and Pass where there is none of them.
+func Worst[T any](of []T, verdict func(T) Verdict) Verdict {
+	for _, worst := range []Verdict{VerdictFail, VerdictUnknown, VerdictWarn} {
+		if slices.ContainsFunc(of, func(t T) bool { return verdict(t) == worst }) {
+			return worst
+		}
+	}
+	return VerdictPass
+}
 
 // NodeCutoverStatus is the agent's report; findings are its whole content, everything else says whose and of when. What an agent
 // may write is bounded and plain, because people read it in terminals and every coordinator keeps it in memory: names are

@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,7 +31,7 @@ func (a *app) gatherValues(ctx context.Context, o checkOptions, v values.Version
 	if err != nil {
 		return nil, err
 	}
-	legacy := v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: "kube-system", Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel}
+	legacy := defaultLegacy()
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
 		legacy = spec.Legacy
@@ -89,8 +88,7 @@ func (a *app) gatherValues(ctx context.Context, o checkOptions, v values.Version
 	return running, nil
 }
 
-// nodeConfigs reads the CiliumNodeConfigs that select nodes of the VPC CNI: those with the fence label or, before there is a
-// fence, all nodes.
+// nodeConfigs reads the CiliumNodeConfigs that select nodes of the VPC CNI.
 func (a *app) nodeConfigs(ctx context.Context, c client.Client, namespace string, legacy v1alpha1.Legacy, nodes []labels.Set, into *values.Cluster) error {
 	err := c.Get(ctx, client.ObjectKey{Namespace: legacy.DaemonSet.Namespace, Name: legacy.DaemonSet.Name}, &appsv1.DaemonSet{})
 	if apierrors.IsNotFound(err) {
@@ -99,11 +97,7 @@ func (a *app) nodeConfigs(ctx context.Context, c client.Client, namespace string
 	if err != nil {
 		return ask{"get", "daemonsets.apps", legacy.DaemonSet.Namespace}.fail(err)
 	}
-	fenced := func(n labels.Set) bool { return n[legacy.FenceLabel] == v1alpha1.FenceValue }
-	old := nodes
-	if slices.ContainsFunc(nodes, fenced) {
-		old = slices.DeleteFunc(slices.Clone(nodes), func(n labels.Set) bool { return !fenced(n) })
-	}
+	old := v1alpha1.LegacyNodes(nodes, legacy.FenceLabel)
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(schema.GroupVersionKind{Group: "cilium.io", Version: "v2", Kind: "CiliumNodeConfigList"})
 	if err := c.List(ctx, list, client.InNamespace(namespace)); meta.IsNoMatchError(err) {

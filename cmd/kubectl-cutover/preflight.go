@@ -113,16 +113,14 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 	}
 	s := &preflight.Snapshot{
 		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
-		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(), FenceLabel: v1alpha1.FenceLabel,
+		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(),
 	}
-	s.Network = networkOf(v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel},
-		v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "cilium"})
+	s.Network = networkOf(defaultLegacy(), v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "cilium"})
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
 		s.Network = networkOf(spec.Legacy, spec.Cilium.DaemonSet)
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
-		s.Rollout, s.FenceLabel = spec.Rollout, spec.Legacy.FenceLabel
-		s.Rolled = cutover.Status.Rolled
+		s.Rollout, s.Rolled = spec.Rollout, cutover.Status.Rolled
 		for _, slot := range cutover.Status.Slots {
 			s.Slots = append(s.Slots, slot.Node)
 		}
@@ -152,6 +150,11 @@ func networkOf(legacy v1alpha1.Legacy, cilium v1alpha1.ObjectRef) preflight.Netw
 		Legacy: preflight.Legacy{Namespace: legacy.DaemonSet.Namespace, Name: legacy.DaemonSet.Name, FenceLabel: legacy.FenceLabel},
 		Cilium: preflight.Cilium{Namespace: cilium.Namespace, Name: cilium.Name},
 	}
+}
+
+// defaultLegacy is what the API server makes of a Cutover without spec.legacy.
+func defaultLegacy() v1alpha1.Legacy {
+	return v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel}
 }
 
 // defaultRollout is what the API server makes of a Cutover without spec.rollout.

@@ -47,10 +47,7 @@ func (i Idle) String() string {
 	var b strings.Builder
 	n := time.Duration(max(i.Slots, 1))
 	fmt.Fprintf(&b, "%d slots of %s each: idle %s each, that is %.2f %%:", i.Slots, milli(i.Total/n), milli(i.Sum()/n), 100*i.Share())
-	for _, s := range []v1alpha1.Step{
-		v1alpha1.StepSurge, v1alpha1.StepCordon, v1alpha1.StepDeregister, v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach,
-		v1alpha1.StepReplace, v1alpha1.StepJoin, v1alpha1.StepValidate, v1alpha1.StepSoak,
-	} {
+	for _, s := range v1alpha1.Steps() {
 		if d := i.Steps[s]; d > 0 {
 			fmt.Fprintf(&b, " %s %s", s, milli(d/n))
 		}

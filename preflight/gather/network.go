@@ -29,6 +29,7 @@ func (g *gatherer) network(ctx context.Context) error {
 	var proxy *appsv1.DaemonSet
 	err := each(ctx, g, "daemonsets.apps", &appsv1.DaemonSetList{}, func(l *appsv1.DaemonSetList) error {
 		for i := range l.Items {
+			g.into.DaemonSets = append(g.into.DaemonSets, l.Items[i].Namespace+"/"+l.Items[i].Name)
 			switch ds := &l.Items[i]; {
 			case ds.Namespace == n.Legacy.Namespace && ds.Name == n.Legacy.Name:
 				n.Legacy.Found, n.Legacy.Options = true, vpccni.Read(ds)
@@ -145,7 +146,7 @@ func (g *gatherer) kubeProxy(ctx context.Context, ds *appsv1.DaemonSet) error {
 }
 
 // cilium reads how Cilium translates on nodes of the VPC CNI: as cilium-config says, or the CiliumNodeConfigs that select one of
-// them. Before there is a fence all nodes are such.
+// them.
 func (g *gatherer) cilium(ctx context.Context) error {
 	n := &g.into.Network
 	if !n.Cilium.Found {
@@ -169,7 +170,11 @@ func (g *gatherer) cilium(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	old := g.oldNodes()
+	var nodes []labels.Set
+	for i := range g.into.Nodes {
+		nodes = append(nodes, g.into.Nodes[i].Labels)
+	}
+	old := v1alpha1.LegacyNodes(nodes, n.Legacy.FenceLabel)
 	n.Cilium.KubeProxyReplacement = anyOn(&config, overrides, old, "kube-proxy-replacement")
 	n.Cilium.BPFMasquerade = anyOn(&config, overrides, old, "enable-bpf-masquerade")
 	return nil
@@ -181,18 +186,6 @@ type override struct {
 		NodeSelector metav1.LabelSelector `json:"nodeSelector"`
 		Defaults     map[string]string    `json:"defaults"`
 	} `json:"spec"`
-}
-
-func (g *gatherer) oldNodes() []labels.Set {
-	var all []labels.Set
-	for i := range g.into.Nodes {
-		all = append(all, g.into.Nodes[i].Labels)
-	}
-	fenced := func(l labels.Set) bool { return l[g.into.Network.Legacy.FenceLabel] == v1alpha1.FenceValue }
-	if !slices.ContainsFunc(all, fenced) {
-		return all
-	}
-	return slices.DeleteFunc(all, func(l labels.Set) bool { return !fenced(l) })
 }
 
 // anyOn says whether a switch of Cilium is on for one of the nodes at least. A selector that cannot be read selects all.

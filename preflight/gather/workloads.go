@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,7 +31,6 @@ func (g *gatherer) workloads(ctx context.Context) error {
 	selections := map[string][]selection{} // by namespace
 	local := map[client.ObjectKey]bool{}   // claims
 	for _, read := range []func() error{
-		func() error { return g.daemonSets(ctx) },
 		func() error { return g.budgets(ctx, selections) },
 		func() error { return g.localVolumes(ctx, local) },
 	} {
@@ -53,15 +51,6 @@ func (g *gatherer) workloads(ctx context.Context) error {
 				g.into.Pods = append(g.into.Pods, kept)
 				g.autoscaler(p)
 			}
-		}
-		return nil
-	})
-}
-
-func (g *gatherer) daemonSets(ctx context.Context) error {
-	return each(ctx, g, "daemonsets.apps", &appsv1.DaemonSetList{}, func(l *appsv1.DaemonSetList) error {
-		for i := range l.Items {
-			g.into.DaemonSets = append(g.into.DaemonSets, l.Items[i].Namespace+"/"+l.Items[i].Name)
 		}
 		return nil
 	})
