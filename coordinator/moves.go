@@ -233,7 +233,7 @@ func (m mover) createNodeCutover(ctx context.Context, a plan.CreateNodeCutover) 
 			Name:            a.Node,
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: a.Node, UID: a.UID, Controller: &yes}},
 		},
-		Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID},
+		Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID, Challenge: a.Challenge},
 	})
 	if apierrors.IsAlreadyExists(err) {
 		// Of an earlier node of this name: it is collected with that node, and then created again.

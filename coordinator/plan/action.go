@@ -25,10 +25,11 @@ func About(a Action) string { return a.about() }
 // The Actions. Slot is the UID of the slot's node where the Action is a slot's; the mover reads that slot live before it
 // acts and does nothing if it is gone or in another step.
 type (
-	// CreateNodeCutover makes the object through which a node is asked.
+	// CreateNodeCutover makes the object through which a node is asked, with the first question if somebody waits for its answer.
 	CreateNodeCutover struct {
-		Node string
-		UID  types.UID
+		Node      string
+		UID       types.UID
+		Challenge *v1alpha1.Challenge
 	}
 	// Ask writes a challenge.
 	Ask struct {

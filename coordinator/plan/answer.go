@@ -11,6 +11,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 )
@@ -123,8 +124,8 @@ func (d *decider) justAsked(n *Node) bool {
 // ask judges the answer to a question, and asks it if it is not outstanding and act is true.
 func (d *decider) ask(n *Node, q question, act bool) answer {
 	if !d.asked(n, q) {
-		if act && n.Cutover != nil {
-			d.act(Ask{Node: n.Name, Challenge: d.newChallenge(n, q)})
+		if act {
+			d.put(n, d.newChallenge(n, q))
 		}
 		return answer{fresh: true, reason: v1alpha1.NoAnswer, message: "the agent on " + n.Name + " has not answered yet"}
 	}
@@ -139,6 +140,18 @@ func (d *decider) ask(n *Node, q question, act bool) answer {
 	return a
 }
 
+// put asks a node a question, in the NodeCutover that it has or will have.
+func (d *decider) put(n *Node, c v1alpha1.Challenge) {
+	if n.Cutover != nil {
+		d.act(Ask{Node: n.Name, Challenge: c})
+		return
+	}
+	if d.first == nil {
+		d.first = map[types.UID]*v1alpha1.Challenge{}
+	}
+	d.first[n.UID] = &c
+}
+
 // heard is what an answer means to a slot that waits for it. Answers expire and are asked for again; that is no news, so
 // until the new one is there, what the last one said stands.
 func heard(s *v1alpha1.Slot, a answer) progress {
@@ -146,9 +159,9 @@ func heard(s *v1alpha1.Slot, a answer) progress {
 	case a.safe:
 		return done()
 	case a.fresh && (answered(s.Reason) || s.Reason == v1alpha1.Soaking):
-		return progress{reason: s.Reason, message: s.Message}
+		return progress{reason: s.Reason, message: s.Message, fresh: true}
 	}
-	return progress{reason: a.reason, message: a.message}
+	return progress{reason: a.reason, message: a.message, fresh: a.fresh}
 }
 
 // answered says whether a reason to wait comes from an answer, or from the lack of one.

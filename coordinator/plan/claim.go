@@ -46,7 +46,7 @@ func (d *decider) lookJoin(s *v1alpha1.Slot) progress {
 }
 
 func awaitNode(s *v1alpha1.Slot) progress {
-	return waitFor(v1alpha1.AwaitingNode, "no new node is Ready yet in zone %q and group %q to take the place of %s", s.Zone, s.Group, s.Node)
+	return waitFor(v1alpha1.AwaitingNode, "no new node has taken the place of %s yet: one that is Ready, in zone %q and group %q", s.Node, s.Zone, s.Group)
 }
 
 // unclaimed returns the oldest Ready node that this slot may claim, or the oldest that is not Ready yet; or else the name of

@@ -89,9 +89,7 @@ func Blind(w *World, reason v1alpha1.Reason, message string) Decision {
 	for i := range d.status.Slots {
 		s := &d.status.Slots[i]
 		s.Reason, s.Message = reason, Clip(message)
-		if row, known := stepOf(s.Step); known {
-			d.checkDeadline(s, row)
-		}
+		d.checkDeadline(s)
 	}
 	waiting := d.status.Waiting
 	d.conditions(stalled(reason, "%s", message))

@@ -38,6 +38,8 @@ type decider struct {
 	fence fence
 	// claims are the nodes that slots have claimed in this Decision.
 	claims []types.UID
+	// first are the questions to nodes that have no NodeCutover yet.
+	first map[types.UID]*v1alpha1.Challenge
 	// ledger, byUID and newcomers are built when they are first asked for: the slots as they were read, all nodes, and those
 	// that joined since the first slot was granted.
 	ledger    map[types.UID]bool
@@ -52,11 +54,11 @@ func Decide(w *World) Decision {
 	if d.status.Phase == "" {
 		d.status.Phase = phases()[0].Name
 	}
-	d.nodeCutovers()
 	d.count()
 	d.judgeFence()
 	d.slots()
 	state := d.phase()
+	d.nodeCutovers()
 	d.tidy()
 	d.conditions(state)
 	return Decision{Status: d.status, Actions: d.actions, Notes: d.notes, Wake: d.wake}
@@ -76,13 +78,19 @@ func (d *decider) wakeAt(t time.Time) {
 }
 
 // nodeCutovers makes sure that every node can be asked. An object made for an earlier node of the same name dies with
-// that node's owner reference; until then it is not touched.
+// that node's owner reference; until then it is not touched. That of a node which joins waits for the question that it will be
+// asked once it is Ready: its agent would have to report twice. If it is not Ready in time, people will want to see why.
 func (d *decider) nodeCutovers() {
 	for i := range d.w.Nodes {
 		n := &d.w.Nodes[i]
-		if n.Cutover == nil && !n.NameTaken && !n.Deleting {
-			d.act(CreateNodeCutover{Node: n.Name, UID: n.UID})
+		if n.Cutover != nil || n.NameTaken || n.Deleting {
+			continue
 		}
+		if late := n.Created.Add(readyGrace); !n.WasReady && d.w.Now.Before(late) {
+			d.wakeAt(late)
+			continue
+		}
+		d.act(CreateNodeCutover{Node: n.Name, UID: n.UID, Challenge: d.first[n.UID]})
 	}
 }
 

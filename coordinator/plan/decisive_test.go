@@ -37,6 +37,19 @@ func TestWhatKeepsASlotInItsStep(t *testing.T) {
 	}
 	empty := func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{} }
 	newest := func(w *World) *Node { n := &w.Nodes[len(w.Nodes)-1]; n.Zone = "a"; return n }
+	// deregister lets load balancers finish with a node that is asked since a time before that; pass lets the newest node pass.
+	deregister := func(w *World, before time.Duration) {
+		s, n := w.Cutover.Status.Slots[0], &w.Nodes[0]
+		n.Cordoned, n.Excluded, n.CordonedBy = true, true, n.UID
+		w.Now = deregistered(&s)
+		answerAs(w, n.Name, question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleLegacy, After: w.Now.Add(-before)})
+	}
+	pass := func(w *World, before time.Duration) *Node {
+		n := newest(w)
+		n.Created = w.Now.Add(-time.Second)
+		answerAs(w, n.Name, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: n.Created.Add(-before)})
+		return n
+	}
 	tests := map[string]struct {
 		step   v1alpha1.Step
 		change func(*World)
@@ -48,12 +61,24 @@ func TestWhatKeepsASlotInItsStep(t *testing.T) {
 		"not an Overlay node, whatever it passes": {v1alpha1.StepConfirm, func(w *World) {
 			answerAs(w, "n01", question{Purpose: v1alpha1.PurposeDrain, Role: v1alpha1.RoleOverlay})
 		}, v1alpha1.StepConfirm, v1alpha1.AnswerRefused},
-		"an empty node is detached":             {v1alpha1.StepDrain, empty, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
-		"not while a pod is going":              {v1alpha1.StepDrain, func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{Going: 1} }, v1alpha1.StepDrain, v1alpha1.Evicting},
-		"not before anybody has looked at pods": {v1alpha1.StepDrain, func(w *World) { clear(w.Drains) }, v1alpha1.StepDrain, v1alpha1.Evicting},
-		"no volume, so it may be replaced":      {v1alpha1.StepDetach, func(w *World) { w.Volumes[w.Nodes[0].UID] = nil }, v1alpha1.StepReplace, v1alpha1.AwaitingReplacement},
-		"not before anybody has looked at them": {v1alpha1.StepDetach, func(w *World) { clear(w.Volumes) }, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
-		"a node of the place is claimed":        {v1alpha1.StepJoin, func(w *World) { newest(w) }, v1alpha1.StepValidate, v1alpha1.NoAnswer},
+		"an empty node is detached":                                                {v1alpha1.StepDrain, empty, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
+		"not while a pod is going":                                                 {v1alpha1.StepDrain, func(w *World) { w.Drains[w.Nodes[0].UID] = Drain{Going: 1} }, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"not before anybody has looked at pods":                                    {v1alpha1.StepDrain, func(w *World) { clear(w.Drains) }, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"no volume, so it may be replaced":                                         {v1alpha1.StepDetach, func(w *World) { w.Volumes[w.Nodes[0].UID] = nil }, v1alpha1.StepReplace, v1alpha1.AwaitingReplacement},
+		"not before anybody has looked at them":                                    {v1alpha1.StepDetach, func(w *World) { clear(w.Volumes) }, v1alpha1.StepDetach, v1alpha1.VolumesAttached},
+		"a node is drained as soon as load balancers have finished and it is safe": {v1alpha1.StepDeregister, func(w *World) { deregister(w, 0) }, v1alpha1.StepDrain, v1alpha1.Evicting},
+		"not on an answer from before that; asking again is no ledger":             {v1alpha1.StepDeregister, func(w *World) { deregister(w, time.Second) }, v1alpha1.StepDeregister, v1alpha1.Cordoning},
+		"unless it is late": {v1alpha1.StepDeregister, func(w *World) {
+			deregister(w, time.Second)
+			w.Now = w.Now.Add(2 * time.Minute)
+		}, v1alpha1.StepConfirm, v1alpha1.NoAnswer},
+		"a node of the place is asked":                       {v1alpha1.StepJoin, func(w *World) { newest(w) }, v1alpha1.StepJoin, v1alpha1.Cordoning},
+		"and claimed when it passes":                         {v1alpha1.StepJoin, func(w *World) { pass(w, 0) }, v1alpha1.StepSoak, v1alpha1.NoAnswer},
+		"not on an answer to a question from before it came": {v1alpha1.StepJoin, func(w *World) { pass(w, time.Second) }, v1alpha1.StepJoin, v1alpha1.Cordoning},
+		"or when it says nothing": {v1alpha1.StepJoin, func(w *World) {
+			pass(w, 0).Cutover.Status.ChallengeID = ""
+			w.Now = w.Now.Add(answerGrace)
+		}, v1alpha1.StepValidate, v1alpha1.NoAnswer},
 		"not an old node of the second of the grant": {v1alpha1.StepJoin, func(w *World) {
 			n := newest(w)
 			n.Created = w.Cutover.Status.Slots[0].GrantedAt.Truncate(time.Second)

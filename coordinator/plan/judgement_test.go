@@ -228,14 +228,14 @@ func judgeWait(c *coordinator, sl, was *v1alpha1.Slot) string {
 	if sl.Reason == "" || sl.Message == "" {
 		return fmt.Sprintf("every wait says why: the slot of %s in %s does not", sl.Node, sl.Step)
 	}
-	if sl.HeldSince == nil && c.w.Now.Sub(sl.Since.Time) >= deadline(sl) {
+	if sl.HeldSince == nil && c.w.Now.Sub(sl.Since.Time) >= allowed(sl) {
 		return fmt.Sprintf("every wait has a deadline: the slot of %s is in %s since %s and is not held", sl.Node, sl.Step, sl.Since.Format("15:04:05"))
 	}
 	return ""
 }
 
-// deadline is how long a step may take before its slot is held, as docs/phases.md says.
-func deadline(sl *v1alpha1.Slot) time.Duration {
+// allowed is how long a step may take before its slot is held, as docs/phases.md says.
+func allowed(sl *v1alpha1.Slot) time.Duration {
 	switch sl.Step {
 	case v1alpha1.StepSurge, v1alpha1.StepCordon:
 		return 2 * time.Minute

@@ -74,9 +74,9 @@ func (s *simulation) judgeSending(r *request) {
 	case Evict:
 		switch {
 		case s.in(a.Slot, v1alpha1.StepDrain):
-		case !s.in(a.Slot, v1alpha1.StepConfirm):
-			s.violate(law, "a pod of %s is evicted without a slot in Confirm or Drain", a.Node)
-		case r.from.verdict != "": // of the Decision that lets it pass from one to the other
+		case !s.in(a.Slot, v1alpha1.StepConfirm) && !s.in(a.Slot, v1alpha1.StepDeregister):
+			s.violate(law, "a pod of %s is evicted without a slot in Deregister, Confirm or Drain", a.Node)
+		case r.from.verdict != "": // of the Decision that lets it pass into Drain
 			s.violate(law, "a pod of %s is evicted: %s", a.Node, r.from.verdict)
 		}
 		// A spec that asks for less by now may let an answer pass that did not when it was given.

@@ -175,7 +175,11 @@ func (s *simulation) arrive(r *request) v1alpha1.Reason {
 	switch a := r.action.(type) {
 	case CreateNodeCutover:
 		if s.objectOf(a.Node) == nil && s.byName(a.Node) != nil {
-			s.objects = append(s.objects, object{NodeCutover: &v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: a.Node}, Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID}}})
+			o := object{NodeCutover: &v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: a.Node}, Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID, Challenge: a.Challenge}}}
+			if a.Challenge != nil {
+				o.ask = ask{challenge: a.Challenge, tick: s.tick, term: r.term + r.from.id<<16, at: s.now}
+			}
+			s.objects = append(s.objects, o)
 		}
 	case Ask:
 		if o := s.objectOf(a.Node); o != nil && o.NodeCutover == r.on {

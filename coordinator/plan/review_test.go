@@ -37,6 +37,21 @@ func (c *toyCluster) until(t *testing.T, what string, seen func() bool) {
 }
 
 // inStep says whether the first slot is in a step.
+// atStep runs until a slot is in a step. Those that only ask are over before the ledger says so, unless the answer is bad.
+func (c *toyCluster) atStep(t *testing.T, step v1alpha1.Step) {
+	t.Helper()
+	asked := map[v1alpha1.Step]v1alpha1.Role{v1alpha1.StepConfirm: v1alpha1.RoleLegacy, v1alpha1.StepValidate: v1alpha1.RoleOverlay}[step]
+	c.until(t, "a slot is in "+string(step), func() bool {
+		for _, n := range c.nodes {
+			n.healthy = n.role != asked || len(c.cutover.Status.Slots) == 0
+		}
+		return c.inStep(step)()
+	})
+	for _, n := range c.nodes {
+		n.healthy = true
+	}
+}
+
 func (c *toyCluster) inStep(step v1alpha1.Step) func() bool {
 	return func() bool { return len(c.cutover.Status.Slots) > 0 && c.cutover.Status.Slots[0].Step == step }
 }
@@ -98,7 +113,7 @@ func TestAskingAgainIsNoNews(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := rolling(t, 1, baseSpec())
 			if step != "" {
-				c.until(t, "a slot is in "+string(step), c.inStep(step))
+				c.atStep(t, step)
 			}
 			for _, n := range c.nodes {
 				n.healthy = false
@@ -250,7 +265,7 @@ func TestACutoverThatIsMadeAnewInTheMiddleOfASlotGoesOn(t *testing.T) {
 			if step == string(v1alpha1.StepDetach) {
 				continue // the toy cluster has no volumes: the step is over in the decision that enters it
 			}
-			c.until(t, "a slot is in "+step, c.inStep(v1alpha1.Step(step)))
+			c.atStep(t, v1alpha1.Step(step))
 			c.run(1)
 			c.cutover.Status, c.cutover.Generation = v1alpha1.CutoverStatus{}, 1
 			if !c.run(1500) {
@@ -271,7 +286,7 @@ func TestTheFirstEvictionIsDecidedOnFreshFacts(t *testing.T) {
 		c.tick()
 		w := c.world()
 		d := Decide(w)
-		if c.inStep(v1alpha1.StepConfirm)() && d.Status.Slots[0].Step == v1alpha1.StepDrain {
+		if c.inStep(v1alpha1.StepDeregister)() && d.Status.Slots[0].Step == v1alpha1.StepDrain {
 			b := w.Lacks(d)
 			if slot := d.Status.Slots[0]; !b.Nodes || len(b.Answers) != 1 || b.Answers[0].UID != slot.NodeUID || len(b.Drains) != 1 || b.Drains[0].NodeUID != slot.NodeUID {
 				t.Errorf("a drain begins on what a cache says of the node's boot, label and answer: only %+v is read anew", b)

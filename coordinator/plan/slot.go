@@ -17,6 +17,7 @@ import (
 type progress struct {
 	done    bool
 	back    v1alpha1.Step // set when the slot has to go back to an earlier step
+	fresh   bool          // the agent has only just been asked
 	reason  v1alpha1.Reason
 	message string
 }
@@ -46,7 +47,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 	if s.HeldSince != nil && d.released(*s) {
 		return v1alpha1.OutcomeReleased
 	}
-	recorded := s.Step
+	recorded, told := *s, len(d.notes)
 	if s.ReplacementUID != "" {
 		if r, ok := d.node(s.ReplacementUID); !ok || r.Deleting {
 			d.note(s.Node, true, v1alpha1.AwaitingNode, "Join", "replacement %s has disappeared; waiting for another one", s.Replacement)
@@ -68,7 +69,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 			d.enter(s, row.Vanished)
 			continue
 		}
-		p := d.look(s, s.Step == recorded || s.Step == v1alpha1.StepDrain && recorded == v1alpha1.StepConfirm)
+		p := d.look(s, mayAct(recorded.Step, s.Step))
 		switch {
 		case p.back != "":
 			// A relapse is a failure whenever it comes: the deadline starts anew with the step, so it could go on for ever.
@@ -80,21 +81,46 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 				return v1alpha1.OutcomeReplaced
 			}
 			d.enter(s, next)
+		case p.fresh && d.mayTellLater(&recorded, s):
+			*s, d.notes = recorded, d.notes[:told]
+			return ""
 		default:
 			s.Reason, s.Message = p.reason, p.message
-			if s.Step != recorded {
+			if s.Step != recorded.Step {
 				d.note(s.Concerned(), false, s.Reason, string(s.Step), "slot of %s enters %s: %s", s.Node, s.Step, s.Message)
 			}
-			d.checkDeadline(s, row)
+			d.checkDeadline(s)
 			return ""
 		}
 	}
 	return ""
 }
 
-// look derives a step's progress from the world. act is true only for the step that the ledger had when it was read, and for
-// Drain once Confirm is over: what allows an eviction is the slot and the answer, both read live, and an answer must not grow
-// old while the ledger is written.
+// mayAct says whether a slot that the ledger has in one step may act in another that it has come to since. A step that only
+// asks gives nothing away. What allows an eviction is the slot and the answer, both read live, and an answer must not grow old
+// while the ledger is written.
+func mayAct(recorded, now v1alpha1.Step) bool {
+	switch now {
+	case recorded:
+		return true
+	case v1alpha1.StepConfirm:
+		return recorded == v1alpha1.StepDeregister
+	case v1alpha1.StepDrain:
+		return recorded == v1alpha1.StepConfirm || recorded == v1alpha1.StepDeregister
+	case v1alpha1.StepValidate:
+		return recorded == v1alpha1.StepJoin
+	}
+	return false
+}
+
+// mayTellLater says whether the ledger need not say yet that a slot has come to another step: one in which its agent has only
+// just been asked. The answer will be here in milliseconds, and the ledger can then say what came of it.
+func (d *decider) mayTellLater(recorded, s *v1alpha1.Slot) bool {
+	row, known := stepOf(recorded.Step)
+	return known && s.Step != recorded.Step && mayAct(recorded.Step, s.Step) && d.w.Now.Before(row.ends(recorded))
+}
+
+// look derives a step's progress from the world. Only with act does it ask for anything to be done.
 func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
 	n, _ := d.node(s.NodeUID)
 	switch s.Step {
@@ -150,12 +176,17 @@ func (d *decider) lookDeregister(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
 	}
-	end := s.Since.Add(s.Terms.Drain.DeregistrationDelay.Duration)
+	end := deregistered(s)
 	if d.w.Now.Before(end) {
 		d.wakeAt(end)
 		return waitFor(v1alpha1.Deregistering, "load balancers finish with %s until %s", s.Node, end.UTC().Format(time.RFC3339))
 	}
 	return done()
+}
+
+// deregistered is when load balancers have finished with the node of a slot in Deregister.
+func deregistered(s *v1alpha1.Slot) time.Time {
+	return s.Since.Add(s.Terms.Drain.DeregistrationDelay.Duration)
 }
 
 func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
@@ -169,7 +200,11 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
 	if role != v1alpha1.RoleLegacy && role != v1alpha1.RoleMixed {
 		return waitFor(v1alpha1.AnswerRefused, "the host of %s shows role %s; only Legacy and Mixed nodes are drained", s.Node, role)
 	}
-	return heard(s, d.ask(n, question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}, act))
+	q := question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}
+	if before := d.w.Cutover.Status.SlotOf(s.NodeUID); before != nil && before.Step == v1alpha1.StepDeregister {
+		q.After = deregistered(before)
+	}
+	return heard(s, d.ask(n, q, act))
 }
 
 func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
@@ -177,7 +212,11 @@ func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
 	if !r.Ready {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s is not Ready", s.Replacement)
 	}
-	a := d.ask(r, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: s.Since.Time}, act)
+	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: s.Since.Time}
+	if before := d.w.Cutover.Status.SlotOf(s.NodeUID); before != nil && before.Step == v1alpha1.StepJoin {
+		q.After = r.Created // whichever of the slots that wait for nodes claims this one
+	}
+	a := d.ask(r, q, act)
 	if !a.safe && a.reason == v1alpha1.NodeNotSafe {
 		a.reason = v1alpha1.ReplacementUnhealthy
 	}
@@ -227,11 +266,14 @@ func (d *decider) enter(s *v1alpha1.Slot, to v1alpha1.Step) {
 	s.Reason, s.Message = "", ""
 }
 
-// checkDeadline holds a slot whose step has taken too long.
-func (d *decider) checkDeadline(s *v1alpha1.Slot, row step) {
-	deadline := s.Since.Add(row.Deadline(&s.Terms))
-	if d.w.Now.Before(deadline) {
-		d.wakeAt(deadline)
+// checkDeadline holds a slot whose step has taken too long; a step that this release does not know has no end.
+func (d *decider) checkDeadline(s *v1alpha1.Slot) {
+	row, known := stepOf(s.Step)
+	if !known {
+		return
+	}
+	if end := row.ends(s); d.w.Now.Before(end) {
+		d.wakeAt(end)
 		return
 	}
 	d.hold(s, s.Reason, s.Message)

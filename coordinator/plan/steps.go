@@ -140,6 +140,11 @@ func (s step) mayWaitFor() []v1alpha1.Reason {
 	return all
 }
 
+// ends is when a slot has been in this step for too long.
+func (s step) ends(slot *v1alpha1.Slot) time.Time {
+	return slot.Since.Add(s.Deadline(&slot.Terms))
+}
+
 // next is where a slot goes from this step when it is done.
 func (s step) next(surge bool) v1alpha1.Step {
 	if surge {

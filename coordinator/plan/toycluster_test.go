@@ -127,7 +127,7 @@ func (c *toyCluster) say(format string, args ...any) {
 func (c *toyCluster) apply(a Action) {
 	switch a := a.(type) {
 	case CreateNodeCutover:
-		c.node(a.Node).Cutover = &v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: a.Node}, Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID}}
+		c.node(a.Node).Cutover = &v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: a.Node}, Spec: v1alpha1.NodeCutoverSpec{NodeUID: a.UID, Challenge: a.Challenge}}
 	case Ask:
 		if n := c.node(a.Node); n != nil && n.Cutover != nil {
 			n.Cutover.Spec.Challenge = &a.Challenge

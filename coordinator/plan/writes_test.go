@@ -18,7 +18,7 @@ func TestNothingIsWrittenTwice(t *testing.T) {
 		t.Errorf("the slot is granted as %q (%s), and then waits for %q (%s)", granted.Reason, granted.Message, now.Reason, now.Message)
 	}
 
-	c.until(t, "it confirms", c.inStep(v1alpha1.StepConfirm))
+	c.until(t, "load balancers finish with it", c.inStep(v1alpha1.StepDeregister))
 	w := c.world()
 	for i := range w.Nodes {
 		n := &w.Nodes[i]
