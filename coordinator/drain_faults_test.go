@@ -53,7 +53,7 @@ func (k *scene) suffer(faults []fault) {
 
 // before says whether a step comes before another one.
 func before(a, b v1alpha1.Step) bool {
-	way := []v1alpha1.Step{v1alpha1.StepCordon, v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach, v1alpha1.StepReplace, v1alpha1.StepJoin, v1alpha1.StepValidate}
+	way := []v1alpha1.Step{v1alpha1.StepCordon, v1alpha1.StepDeregister, v1alpha1.StepConfirm, v1alpha1.StepDrain, v1alpha1.StepDetach, v1alpha1.StepReplace, v1alpha1.StepJoin, v1alpha1.StepValidate}
 	return slices.Index(way, a) < slices.Index(way, b)
 }
 

@@ -96,9 +96,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 }
 
 // parted parts Actions into those that somebody waits for and the idle ones, which need not keep the ledger waiting: a slot that
-// is granted to many nodes at once would wait for as many SafeToDrain.
+// is granted to many nodes at once would wait for as many SafeToDrain. Of the leaving taints, which thousands of nodes get when
+// RollNodes begins, it takes a few: the next look finds the others, and an answer that comes meanwhile does not wait for all.
 func parted(actions []plan.Action) (first, beside []plan.Action) {
+	taints := 0
 	for _, a := range actions {
+		if _, is := a.(plan.SetLeaving); is {
+			if taints++; taints > atOnce {
+				continue
+			}
+		}
 		if idle(a) {
 			beside = append(beside, a)
 		} else {

@@ -10,6 +10,23 @@ import (
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
+func TestAFewTaintsAtATimeAndAllOfTheRest(t *testing.T) {
+	var actions []plan.Action
+	for range 100 {
+		actions = append(actions, plan.SetLeaving{On: true}, plan.SetSafe{Safe: true}, plan.Cordon{})
+	}
+	first, beside := parted(actions)
+	taints := 0
+	for _, a := range beside {
+		if _, is := a.(plan.SetLeaving); is {
+			taints++
+		}
+	}
+	if len(first) != 100 || taints != atOnce || len(beside) != taints+100 {
+		t.Errorf("%d actions are done first, and beside the ledger %d, %d of them taints", len(first), len(beside), taints)
+	}
+}
+
 func TestEveryActionIsLookedAtAgain(t *testing.T) {
 	now := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
 	act := []plan.Action{plan.Cordon{Slot: "u", Node: "n"}}

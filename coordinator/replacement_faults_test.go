@@ -5,6 +5,7 @@ package coordinator_test
 
 import (
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -81,12 +82,13 @@ func replacementFaults() []fault {
 		{
 			name: "it comes up with the VPC CNI, and every check passes", step: v1alpha1.StepValidate, reason: v1alpha1.ReplacementUnhealthy,
 			words: []string{"shows role Legacy", "terminate it"},
-			plant: becomes(fleet.Replacement{Node: fleet.Node{Role: v1alpha1.RoleLegacy}}),
+			// One that is created in the very second of the grant may be older than it, and is no replacement.
+			plant: becomes(fleet.Replacement{JoinsAfter: time.Second, Node: fleet.Node{Role: v1alpha1.RoleLegacy}}),
 			mend:  func(k *scene, node string) { k.Lose(k.replacement(node)); joins(k, node) },
 		},
 		{
 			name: "no capacity for one node more, so the old one is not touched", step: v1alpha1.StepJoin, reason: v1alpha1.AwaitingNode,
-			words: []string{"no new node is Ready yet"},
+			words: []string{"no new node has taken the place of"},
 			plant: func(k *scene, node string) {
 				k.Patch(`{"spec":{"rollout":{"surge":true}}}`)
 				becomes(fleet.Replacement{NeverJoins: true})(k, node)

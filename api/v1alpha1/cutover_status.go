@@ -164,7 +164,7 @@ const (
 	StepCordon Step = "Cordon"
 	// StepDeregister: load balancers finish with the node.
 	StepDeregister Step = "Deregister"
-	// StepConfirm: the agent is asked again, just before the first eviction.
+	// StepConfirm: the agent is asked again, just before the first eviction; told if its answer is late or bad.
 	StepConfirm Step = "Confirm"
 	// StepDrain: pods are evicted.
 	StepDrain Step = "Drain"
@@ -174,7 +174,7 @@ const (
 	StepReplace Step = "Replace"
 	// StepJoin: the replacement is expected to join and become Ready.
 	StepJoin Step = "Join"
-	// StepValidate: the agent on the replacement is asked.
+	// StepValidate: the agent on the replacement is asked; told if its answer is late or bad.
 	StepValidate Step = "Validate"
 	// StepSoak: the replacement must stay healthy for a while.
 	StepSoak Step = "Soak"

@@ -62,7 +62,7 @@ func steps() [10]step {
 			Reasons:    reasons{v1alpha1.Deregistering, v1alpha1.CordonChanged}, Writes: true,
 		},
 		{
-			Name: v1alpha1.StepConfirm, Does: "asks the agent again, with a new challenge",
+			Name: v1alpha1.StepConfirm, Does: "asks the agent again, with a new challenge; shown only if the answer is late or does not pass",
 			Done: "its answer passes and the fence is intact", Next: v1alpha1.StepDrain, NextSurge: v1alpha1.StepDrain, Vanished: v1alpha1.StepJoin,
 			Deadline: fiveMinutes, DeadlineIs: "5m",
 			Reasons: reasons{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.FenceOpen, v1alpha1.CordonChanged}, Writes: true,
@@ -96,7 +96,7 @@ func steps() [10]step {
 			Reasons: reasons{v1alpha1.AwaitingNode, v1alpha1.ReplacementElsewhere, v1alpha1.ReplacementNotReady},
 		},
 		{
-			Name: v1alpha1.StepValidate, Does: "asks the agent on the replacement",
+			Name: v1alpha1.StepValidate, Does: "asks the agent on the replacement; shown only if the answer is late or does not pass",
 			Done: "its answer passes", Next: v1alpha1.StepSoak, NextSurge: v1alpha1.StepSoak,
 			Deadline: tenMinutes, DeadlineIs: "10m",
 			Reasons: reasons{v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.ReplacementUnhealthy, v1alpha1.ReplacementNotReady}, Writes: true,

@@ -34,7 +34,7 @@ func milli(d time.Duration) string { return d.Round(100 * time.Microsecond).Stri
 type Reactions struct {
 	// Grant is the ledger that grants a slot, counted from when one was free if that was later.
 	Grant Delays
-	// Eviction is the first one after the answer that Confirm waited for: a ledger comes between.
+	// Eviction is the first one after the answer that allows it.
 	Eviction Delays
 	// Validated and Soaked are the ledgers that end these steps.
 	Validated, Soaked Delays
@@ -53,7 +53,7 @@ func (r *Roll) Reactions() Reactions {
 			r.validated(&out, a, before)
 		case s == nil:
 			r.granted(&out, a)
-		case s.Step == v1alpha1.StepConfirm:
+		case s.Step == v1alpha1.StepDeregister || s.Step == v1alpha1.StepConfirm:
 			if at := r.node(a.node).evicted; at.After(a.at) {
 				out.Eviction = append(out.Eviction, at.Sub(a.at))
 			}
@@ -108,8 +108,13 @@ func (r *Roll) askedAgain(a answer, until time.Time) bool {
 }
 
 func (r *Roll) validated(out *Reactions, a answer, before *ledger) {
-	s := before.slot(func(s *v1alpha1.Slot) bool { return s.Replacement == a.node })
-	if s == nil {
+	replaces := func(s *v1alpha1.Slot) bool { return s.Replacement == a.node }
+	s := before.slot(replaces)
+	if s == nil { // it is claimed when it has passed
+		i := r.next(a.at, func(l *ledger) bool { return l.slot(replaces) != nil })
+		if i >= 0 && r.ledgers[i].slot(replaces).Step != v1alpha1.StepValidate {
+			out.Validated = append(out.Validated, r.ledgers[i].received.Sub(a.at))
+		}
 		return
 	}
 	i := r.next(a.at, func(l *ledger) bool {

@@ -4,6 +4,7 @@
 package figures
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -130,12 +131,13 @@ func (r *Roll) question(e *oracle.Event) {
 		return
 	}
 	c := nc.Spec.Challenge
+	nc.Name = cmp.Or(e.ObjectRef.Name, nc.Name) // a request that creates has it in its body, a patch in its path
 	switch {
 	case by(e) == coordinator:
-		r.asked[c.ID+e.ObjectRef.Name] = e.Answered.Time
-	case nc.Status.ChallengeID == c.ID && !r.heard[c.ID+e.ObjectRef.Name]:
-		r.heard[c.ID+e.ObjectRef.Name] = true
-		r.answers = append(r.answers, answer{at: e.Answered.Time, id: c.ID, node: e.ObjectRef.Name, purpose: c.Purpose})
+		r.asked[c.ID+nc.Name] = e.Answered.Time
+	case nc.Status.ChallengeID == c.ID && !r.heard[c.ID+nc.Name]:
+		r.heard[c.ID+nc.Name] = true
+		r.answers = append(r.answers, answer{at: e.Answered.Time, id: c.ID, node: nc.Name, purpose: c.Purpose})
 	}
 }
 

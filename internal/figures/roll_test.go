@@ -52,7 +52,18 @@ func (s *story) ledger(ms int, slots ...v1alpha1.Slot) {
 func (s *story) ask(ms int, node, id string, p v1alpha1.Purpose, answered int) {
 	nc := v1alpha1.NodeCutover{Spec: v1alpha1.NodeCutoverSpec{Challenge: &v1alpha1.Challenge{ID: id, Purpose: p}}}
 	s.add(ms, us, "patch", "nodecutovers", node, nc)
-	nc.Status.ChallengeID = id
+	s.answer(nc, node, answered)
+}
+
+// first asks a node in the NodeCutover that is made for it.
+func (s *story) first(ms int, node, id string, p v1alpha1.Purpose, answered int) {
+	nc := v1alpha1.NodeCutover{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: v1alpha1.NodeCutoverSpec{Challenge: &v1alpha1.Challenge{ID: id, Purpose: p}}}
+	s.add(ms, us, "create", "nodecutovers", "", nc)
+	s.answer(nc, node, answered)
+}
+
+func (s *story) answer(nc v1alpha1.NodeCutover, node string, answered int) {
+	nc.Status.ChallengeID = nc.Spec.Challenge.ID
 	s.add(answered, theirs, "update", "nodecutovers/status", node, nc)
 }
 
@@ -73,8 +84,7 @@ func tell(t *testing.T) *Roll {
 	s.ledger(100, slot(v1alpha1.StepCordon, 100, "")) // granted at 110, 40 ms after the answer
 	s.add(120, us, "patch", "nodes", "n1", corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}})
 	s.ledger(200, slot(v1alpha1.StepDeregister, 200, "")) // 100 ms in Cordon, none of them the world's
-	s.ledger(1250, slot(v1alpha1.StepConfirm, 1250, ""))  // 60 ms longer than the delay
-	s.ask(1260, "n1", "q2", v1alpha1.PurposeDrain, 1290)  // from 1270 to 1300
+	s.ask(1260, "n1", "q2", v1alpha1.PurposeDrain, 1290)  // from 1270, 70 ms after the delay, to 1300
 	s.ledger(1320, slot(v1alpha1.StepDrain, 1320, ""))
 	s.add(1400, us, "create", "pods/eviction", "p1", nil) // 100 ms after the answer
 	s.add(1600, theirs, "delete", "pods", "p1", nil)
@@ -82,10 +92,9 @@ func tell(t *testing.T) *Roll {
 	s.add(1710, us, "patch", "nodes", "n1", replace)
 	s.add(1800, theirs, "delete", "nodes", "n1", nil)
 	s.add(1900, theirs, "create", "nodes", "n2", ready)
-	s.ledger(1950, slot(v1alpha1.StepValidate, 1950, "n2"))
-	s.ask(1960, "n2", "q3", v1alpha1.PurposeValidate, 1980) // answered at 1990
-	s.ledger(2010, slot(v1alpha1.StepSoak, 2010, "n2"))     // 20 ms after the answer
-	s.ask(3010, "n2", "q4", v1alpha1.PurposeValidate, 3020) // answered at 3030
+	s.first(1950, "n2", "q3", v1alpha1.PurposeValidate, 1980) // from 1960 to 1990
+	s.ledger(2010, slot(v1alpha1.StepSoak, 2010, "n2"))       // 20 ms after the answer
+	s.ask(3010, "n2", "q4", v1alpha1.PurposeValidate, 3020)   // answered at 3030
 	s.add(3030, us, "create", "events", "", nil)
 	s.ledger(3040) // 10 ms after the answer
 	return &s.roll
@@ -116,11 +125,9 @@ func TestIdleIsWhatNobodyElseWasWaitedFor(t *testing.T) {
 	}
 	for step, want := range map[v1alpha1.Step]time.Duration{
 		v1alpha1.StepCordon:     90,  // ms: 110 to 210, but for the delay that the ledger counts from 200
-		v1alpha1.StepDeregister: 60,  // 210 to 1260, but for the delay to 1200
-		v1alpha1.StepConfirm:    40,  // 1260 to 1330, but for the answer, 1270 to 1300
+		v1alpha1.StepDeregister: 100, // 210 to 1330, but for the delay to 1200 and the answer, 1270 to 1300
 		v1alpha1.StepDrain:      170, // 1330 to 1710, but for the pods, 1400 to 1610
-		v1alpha1.StepReplace:    60,  // 1710 to 1960, but for the replacement, 1720 to 1910
-		v1alpha1.StepValidate:   30,  // 1960 to 2020, but for the answer, 1970 to 1990, and the soak from 2010
+		v1alpha1.StepReplace:    80,  // 1710 to 2020, but for the replacement, 1720 to 1910, the answer, 1960 to 1990, and the soak from 2010
 		v1alpha1.StepSoak:       30,  // 2020 to 3050, but for the soak to 3010 and the answer, 3020 to 3030
 	} {
 		if got.Steps[step] != want*time.Millisecond {
@@ -136,7 +143,7 @@ func TestWritesForANodeAreItsOwn(t *testing.T) {
 		counts[w.What]++
 	}
 	// The ledger before the grant, the Event and the eviction are not among them.
-	for what, want := range map[string]int{"cutovers/status": 8, "nodecutovers": 4, "nodecutovers/status": 4, "nodes": 2, "events": 0, "pods/eviction": 0} {
+	for what, want := range map[string]int{"cutovers/status": 6, "nodecutovers": 4, "nodecutovers/status": 4, "nodes": 2, "events": 0, "pods/eviction": 0} {
 		if counts[what] != want {
 			t.Errorf("%d writes of %s, want %d", counts[what], what, want)
 		}
@@ -148,7 +155,7 @@ func TestWritesForANodeAreItsOwn(t *testing.T) {
 
 func TestRequestsOfOthersDoNotCount(t *testing.T) {
 	r := tell(t).Requests
-	if r.Writes != 15 || r.Answers != 4 || r.Evictions != 1 || r.Events != 1 || r.Gets+r.Lists+r.Watches != 0 {
+	if r.Writes != 13 || r.Answers != 4 || r.Evictions != 1 || r.Events != 1 || r.Gets+r.Lists+r.Watches != 0 {
 		t.Errorf("counted %+v", r)
 	}
 	if left := r.Minus(r); left.Writes != 0 || left.String() != "" {

@@ -6,6 +6,7 @@ package oracle
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -74,5 +75,5 @@ func (o *Oracle) settle(next *Event, done bool) {
 func held(s *v1alpha1.Slot) bool  { return s != nil }
 func ended(s *v1alpha1.Slot) bool { return s == nil }
 func evicting(s *v1alpha1.Slot) bool {
-	return s != nil && (s.Step == v1alpha1.StepConfirm || s.Step == v1alpha1.StepDrain)
+	return s != nil && slices.Contains([]v1alpha1.Step{v1alpha1.StepDeregister, v1alpha1.StepConfirm, v1alpha1.StepDrain}, s.Step)
 }
