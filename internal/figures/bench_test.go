@@ -23,12 +23,12 @@ func nodes(n int) []fleet.Node {
 	return out
 }
 
-// BenchmarkReaction rolls 144 nodes, four at a time, and measures from every answer to what is done about it. A slot takes a
+// BenchmarkReaction rolls 156 nodes, four at a time, and measures from every answer to what is done about it. A slot takes a
 // quarter of a minute, forty times less than in a real cluster. FIGURES_SLOTS=32 FIGURES_PACE=4 is a node in two seconds, and
 // begins with the answers of 32 agents at once.
 func BenchmarkReaction(b *testing.B) {
 	t := times{deregister: 2500 * time.Millisecond, drain: 2 * time.Second, end: 2500 * time.Millisecond, join: 2500 * time.Millisecond, ready: 2500 * time.Millisecond, soak: 3 * time.Second}.paced(b)
-	const n = 144
+	const n = 156
 	slots := number(b, "FIGURES_SLOTS", 4)
 	for range b.N {
 		s := newScene(b)
