@@ -50,19 +50,22 @@ func (g gatherer) everything(ctx context.Context, cutover *v1alpha1.Cutover) (*p
 
 func (g gatherer) photograph(ctx context.Context, cutover *v1alpha1.Cutover, from client.Reader) (*plan.World, error) {
 	w := &plan.World{Now: g.now(), Term: g.term, Holder: g.holder, OwnNode: g.ownNode, Cutover: cutover}
-	if err := g.nodes(ctx, from, w); err != nil {
-		return nil, err
-	}
-	if err := g.missing(ctx, w); err != nil {
-		return nil, err
-	}
-	if err := g.fence(ctx, from, w); err != nil {
-		return nil, err
-	}
-	if err := g.cniPods(ctx, from, w); err != nil {
-		return nil, err
-	}
-	return w, g.slots(ctx, w)
+	group, within := errgroup.WithContext(ctx)
+	// One of the three objects of the fence is never cached: no answer should wait for it.
+	group.Go(func() error { return g.fence(within, from, w) })
+	group.Go(func() error {
+		if err := g.nodes(within, from, w); err != nil {
+			return err
+		}
+		if err := g.missing(within, w); err != nil {
+			return err
+		}
+		if err := g.cniPods(within, from, w); err != nil {
+			return err
+		}
+		return g.slots(within, w)
+	})
+	return w, group.Wait()
 }
 
 // nodes reads every Node with its NodeCutover.
