@@ -32,12 +32,18 @@ generate: ## Derive deep copies, CRDs, eBPF objects and the table of instance ty
 	tools/generate
 
 .PHONY: tools
-tools: ## Build the pinned tools (helm, controller-gen, golangci-lint) into bin/
+tools: ## Build the pinned tools (helm, controller-gen, golangci-lint, krew) into bin/
 	tools/install
 
 .PHONY: images
 images: build ## Build the container images into bin/images/ (TAG=dev)
 	tools/images
+
+# A quarter of an hour of processor time at first: Kubernetes' client, compiled for six platforms.
+.PHONY: release
+release: ## Build the plugin's archives and its krew manifest into bin/release (VERSION=v1.2.3)
+	tools/install krew
+	go run ./tools/release $(VERSION)
 
 .PHONY: lab
 lab: ## Build the laboratory: Kubernetes, CNI plugins, stand-ins, their images
