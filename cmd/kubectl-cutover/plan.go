@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -51,7 +52,8 @@ func (a *app) runPlan(ctx context.Context, o preflightOptions, replaced time.Dur
 	if err != nil {
 		return err
 	}
-	if err := a.print(o.output, &f, func() error { return f.Write(a.Out, o.output == "wide") }); err != nil {
+	write := func(w io.Writer, _ bool) error { return f.Write(w, o.output == "wide") }
+	if err := a.print(o.output, &f, func() error { return a.page(write) }); err != nil {
 		return err
 	}
 	return exitOf(f.Verdict())

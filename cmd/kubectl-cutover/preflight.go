@@ -88,8 +88,7 @@ func (a *app) runPreflight(ctx context.Context, o preflightOptions) error {
 	if o.output == "junit" {
 		err = r.WriteJUnit(a.Out)
 	} else {
-		_, colour := a.terminal()
-		err = a.print(o.output, &r, func() error { return r.Write(a.Out, colour) })
+		err = a.print(o.output, &r, func() error { return a.page(r.Write) })
 	}
 	if err != nil {
 		return err

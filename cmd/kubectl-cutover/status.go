@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/preflight"
 	"github.com/cni-cutover/cni-cutover/status"
 )
 
@@ -179,6 +180,24 @@ func (a *app) terminal() (*os.File, bool) {
 		return nil, false
 	}
 	return f, true
+}
+
+// page prints a page for people: on a terminal in colour, its lines broken to fit.
+func (a *app) page(write func(w io.Writer, colour bool) error) error {
+	terminal, live := a.terminal()
+	if !live {
+		return write(a.Out, false)
+	}
+	var text bytes.Buffer
+	if err := write(&text, true); err != nil {
+		return err
+	}
+	page := text.String()
+	if width, _, err := term.GetSize(int(terminal.Fd())); err == nil && width > 0 {
+		page = preflight.Wrap(page, width)
+	}
+	_, err := io.WriteString(terminal, page)
+	return err
 }
 
 // draw draws the table over what stood there, cut to the window: what was scrolled away could not be drawn over.
