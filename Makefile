@@ -28,11 +28,11 @@ $(COMMANDS):
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/$@ ./cmd/$@
 
 .PHONY: generate
-generate: ## Derive deep copies, CRDs, eBPF objects and the table of instance types
+generate: ## Derive deep copies, CRDs, eBPF objects, the table of instance types and pictures
 	tools/generate
 
 .PHONY: tools
-tools: ## Build the pinned tools (helm, controller-gen, golangci-lint, krew) into bin/
+tools: ## Build the pinned tools (helm, controller-gen, golangci-lint, krew, freeze) into bin/
 	tools/install
 
 .PHONY: images

@@ -65,6 +65,29 @@ func rolling() *v1alpha1.Cutover {
 	return c
 }
 
+// rollingWell is one in which all is as it should be. tools/pictures draws it.
+func rollingWell() *v1alpha1.Cutover {
+	c := rolling()
+	s := &c.Status
+	s.Nodes = v1alpha1.NodeCounts{Total: 20, Legacy: 12, Overlay: 8}
+	s.Conditions = append(s.Conditions[:0],
+		condition1(v1alpha1.ConditionReady, metav1.ConditionFalse, "Progressing", "8 of 20 nodes are on the overlay"),
+		condition1(v1alpha1.ConditionFenceIntact, metav1.ConditionTrue, string(v1alpha1.FenceComplete), "every Legacy node carries the fence label and the VPC CNI is bound to it"))
+	s.Slots = []v1alpha1.Slot{
+		{NodeUID: "a", Node: "ip-10-0-1-14", Zone: "eu-central-1a", Step: v1alpha1.StepDrain, Since: exactly(40 * time.Second), Holder: "c1", Reason: v1alpha1.Evicting, Message: "5 of 14 pods are left"},
+		{NodeUID: "b", Node: "ip-10-0-2-31", Zone: "eu-central-1b", Replacement: "ip-10-0-2-87", ReplacementUID: "r", Step: v1alpha1.StepSoak, Since: exactly(2 * time.Minute), Holder: "c1"},
+	}
+	s.Finished = []v1alpha1.FinishedSlot{
+		{Node: "ip-10-0-3-20", Replacement: "ip-10-0-3-77", Outcome: v1alpha1.OutcomeReplaced, GrantedAt: exactly(40 * time.Minute), FinishedAt: exactly(26 * time.Minute)},
+		{Node: "ip-10-0-1-12", Replacement: "ip-10-0-1-90", Outcome: v1alpha1.OutcomeReplaced, GrantedAt: exactly(26 * time.Minute), FinishedAt: exactly(11 * time.Minute)},
+	}
+	s.Waiting = []v1alpha1.Waiting{
+		{Node: "ip-10-0-3-22", Reason: v1alpha1.SlotsTaken, Message: "rollout.maxConcurrent is 2"},
+		{Node: "ip-10-0-1-15", Reason: v1alpha1.SlotsTaken, Message: "rollout.maxConcurrent is 2"},
+	}
+	return c
+}
+
 func finding(verdict v1alpha1.Verdict, reason v1alpha1.Reason) v1alpha1.Finding {
 	return v1alpha1.Finding{Check: v1alpha1.CheckName(reason), Verdict: verdict, Reason: reason}
 }
@@ -76,12 +99,15 @@ func TestTheTable(t *testing.T) {
 			finding(v1alpha1.VerdictFail, v1alpha1.TunnelDown), finding(v1alpha1.VerdictUnknown, v1alpha1.MapUnreadable), finding(v1alpha1.VerdictFail, v1alpha1.RouteMissing),
 		}}},
 		"node-c": {},
+
+		"ip-10-0-1-14": {Status: v1alpha1.NodeCutoverStatus{Verdict: v1alpha1.VerdictPass, Findings: []v1alpha1.Finding{finding(v1alpha1.VerdictPass, v1alpha1.AsWanted)}}},
+		"ip-10-0-2-87": {Status: v1alpha1.NodeCutoverStatus{Verdict: v1alpha1.VerdictPass, Findings: []v1alpha1.Finding{finding(v1alpha1.VerdictPass, v1alpha1.AsWanted)}}},
 	}
 	unseen := rolling()
 	unseen.Generation = 5
 	unseen.Status = v1alpha1.CutoverStatus{}
 	unseen.Spec.ApprovedPhases = nil
-	for name, c := range map[string]*v1alpha1.Cutover{"rolling.txt": rolling(), "unseen.txt": unseen} {
+	for name, c := range map[string]*v1alpha1.Cutover{"rolling.txt": rolling(), "unseen.txt": unseen, "well.txt": rollingWell()} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			if err := (View{Cutover: c, Reports: reports, Now: noon()}).Write(&out); err != nil {
