@@ -17,7 +17,7 @@ ROOT = if [ "$$(id -u)" -ne 0 ]; then echo "$@: needs root, you are $$(id -un); 
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: $(COMMANDS) ## Build the programs in cmd/ as static binaries into bin/
@@ -69,16 +69,21 @@ demo: ## Watch a whole cutover on this machine, as root (MODE=secondary|shared, 
 # A quarter of an hour on two idle cores, most of it waiting: slots take the time that they take. docs/figures.md says what
 # was seen.
 .PHONY: bench
-bench: ## Run the benchmarks, but for that of thousands of nodes
+bench: ## Run the benchmarks, but for those of thousands of nodes
 	@$(ROOT)
 	tools/apt bench
-	CGO_ENABLED=0 go test -p 1 -run '^$$' -bench . -skip BenchmarkFleet -benchmem -timeout 1h ./...
+	CGO_ENABLED=0 go test -p 1 -run '^$$' -bench . -skip 'BenchmarkFleet|BenchmarkPreflight' -benchmem -timeout 1h ./...
 
 # Twenty minutes on two cores: half of it until 5,000 nodes run 11,000 pods.
 .PHONY: bench-fleet
 bench-fleet: ## Roll thousands of nodes (FIGURES_NODES=5000, FIGURES_ROLL=640)
 	@$(ROOT)
 	CGO_ENABLED=0 go test -run '^$$' -bench BenchmarkFleet -timeout 3h ./internal/figures
+
+# Six minutes on two cores, five of them until 50,000 pods are written.
+.PHONY: bench-preflight
+bench-preflight: ## Look at 5,000 nodes and 50,000 pods with the plugin (FIGURES_NODES=5000)
+	CGO_ENABLED=0 go test -run '^$$' -bench BenchmarkPreflight -timeout 1h ./internal/figures
 
 .PHONY: schedules
 schedules: ## Play a million interleavings of coordinators, crashes and clusters (SCHEDULES=1000000, SEED=0)
