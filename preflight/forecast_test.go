@@ -239,16 +239,17 @@ func TestTimesAddUp(t *testing.T) {
 	}
 }
 
-// large is a cluster of nodes with ten pods each, in budgets of five.
+// large is a cluster of nodes in ten pools with ten pods each, in budgets of five. Pods select their pool, and those of 500 kinds
+// need more or less.
 func large(nodes int) *Snapshot {
 	s := healthy()
 	s.Nodes, s.Pods, s.Budgets = nil, nil, nil
-	for range 500 {
-		s.Needs = append(s.Needs, Needs{CPU: 100, Memory: 256 << 20, NodeSelector: map[string]string{corev1.LabelOSStable: "linux"}})
+	for i := range 500 {
+		s.Needs = append(s.Needs, Needs{CPU: 100, Memory: int64(256+i/2) << 20, NodeSelector: map[string]string{"pool": fmt.Sprint(i % 10)}})
 	}
 	for n := range nodes {
 		node := Node{Name: fmt.Sprintf("ip-10-%d-%d-10.eu-central-1.compute.internal", n/250, n%250), NodeInfo: linux()}
-		node.CPU, node.Memory, node.Pods, node.Labels = 1930, 7<<30, 29, map[string]string{corev1.LabelOSStable: "linux", corev1.LabelTopologyZone: fmt.Sprint("zone-", n%3)}
+		node.CPU, node.Memory, node.Pods, node.Labels = 1930, 7<<30, 29, map[string]string{"pool": fmt.Sprint(n % 10), corev1.LabelTopologyZone: fmt.Sprint("zone-", n%3)}
 		s.Nodes = append(s.Nodes, node)
 		for i := range 10 {
 			app := fmt.Sprintf("app-%d", (n*10+i)/5)
@@ -272,12 +273,17 @@ func BenchmarkDraining(b *testing.B) {
 	}
 }
 
-// BenchmarkForesee forecasts a roll of 5,000 nodes and 50,000 pods, one by one.
+// BenchmarkForesee forecasts a roll of 5,000 nodes and 50,000 pods, one by one and 64 at once.
 func BenchmarkForesee(b *testing.B) {
-	s := large(5000)
-	for b.Loop() {
-		if f, err := Foresee(s, time.Minute); err != nil || len(f.Waves) != 5000 {
-			b.Fatal(len(f.Waves), err)
-		}
+	for slots, waves := range map[int32]int{1: 5000, 64: 79} {
+		b.Run(fmt.Sprint(slots, "-at-once"), func(b *testing.B) {
+			s := large(5000)
+			s.Rollout.MaxConcurrent, s.Rollout.MaxUnavailable = slots, slots
+			for b.Loop() {
+				if f, err := Foresee(s, time.Minute); err != nil || len(f.Waves) != waves {
+					b.Fatal(len(f.Waves), err)
+				}
+			}
+		})
 	}
 }

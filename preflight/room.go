@@ -5,6 +5,7 @@ package preflight
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -21,11 +22,19 @@ import (
 type room struct {
 	s     *Snapshot
 	nodes []freeNode
+	// places by what chooses them: thousands of workloads differ in requests, and choose nodes in a few ways.
+	places map[string]*places
+	// chosen are those of the snapshot's needs.
+	chosen map[int]*places
+}
+
+// places are the nodes on which pods may be that choose alike, however much is free there.
+type places struct {
+	nodes []int
+	// refusals are why not, of every node; empty: they may.
+	refusals []string
 	// from is where the search for the next pod begins, so that pods are spread.
 	from int
-	// refusals are why pods with such needs may not be on a node, however much is free; empty: they may.
-	refusals map[[2]int]string
-	affinity map[int]nodeaffinity.RequiredNodeAffinity
 }
 
 // freeNode is what is free on one node.
@@ -41,7 +50,7 @@ type freeNode struct {
 func kindOf(p *Pod) string { return p.Namespace + "/" + p.workload() }
 
 func (s *Snapshot) room() *room {
-	r := &room{s: s, refusals: map[[2]int]string{}, affinity: map[int]nodeaffinity.RequiredNodeAffinity{}}
+	r := &room{s: s, places: map[string]*places{}, chosen: map[int]*places{}}
 	at := map[string]int{}
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
@@ -102,29 +111,49 @@ func (r *room) against(p *Pod, i int) string {
 	case p.Alone && n.kinds[kindOf(p)] > 0:
 		return ofItsKind
 	}
-	key := [2]int{p.Needs, i}
-	why, known := r.refusals[key]
-	if !known {
-		why = r.refuses(p.Needs, want, &n.object)
-		r.refusals[key] = why
-	}
-	return why
+	return r.placesOf(p).refusals[i]
 }
 
-func (r *room) refuses(at int, want Needs, node *corev1.Node) string {
-	affinity, known := r.affinity[at]
-	if !known {
-		pod := &corev1.Pod{Spec: corev1.PodSpec{NodeSelector: want.NodeSelector, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: want.Affinity}}}}
-		affinity = nodeaffinity.GetRequiredNodeAffinity(pod)
-		r.affinity[at] = affinity
+func (r *room) placesOf(p *Pod) *places {
+	if found := r.chosen[p.Needs]; found != nil {
+		return found
 	}
+	want := r.needs(p)
+	want.CPU, want.Memory = 0, 0
+	key, err := json.Marshal(want)
+	if err != nil {
+		panic(err) // it was read from JSON, or is written as such
+	}
+	found := r.places[string(key)]
+	if found == nil {
+		found = r.choose(want)
+		r.places[string(key)] = found
+	}
+	r.chosen[p.Needs] = found
+	return found
+}
+
+func (r *room) choose(want Needs) *places {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{NodeSelector: want.NodeSelector, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: want.Affinity}}}}
+	affinity := nodeaffinity.GetRequiredNodeAffinity(pod)
+	out := &places{}
+	for i := range r.nodes {
+		why := refuses(affinity, want.Tolerations, &r.nodes[i].object)
+		if out.refusals = append(out.refusals, why); why == "" {
+			out.nodes = append(out.nodes, i)
+		}
+	}
+	return out
+}
+
+func refuses(affinity nodeaffinity.RequiredNodeAffinity, tolerations []corev1.Toleration, node *corev1.Node) string {
 	if match, err := affinity.Match(node); err != nil || !match {
 		return unwanted
 	}
 	keepsOut := func(t *corev1.Taint) bool {
 		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
 	}
-	if _, found := corehelpers.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, want.Tolerations, keepsOut, false); found {
+	if _, found := corehelpers.FindMatchingUntoleratedTaint(klog.Background(), node.Spec.Taints, tolerations, keepsOut, false); found {
 		return untolerate
 	}
 	return ""
@@ -159,7 +188,7 @@ func (r *room) place(pods []*Pod, away map[string]bool) []NoRoom {
 		}
 		if i := r.find(p, away); i >= 0 {
 			r.take(p, i, 1)
-			done, r.from = append(done, placed{p, i}), i+1
+			done = append(done, placed{p, i})
 			continue
 		}
 		why := r.why(p, away)
@@ -174,9 +203,13 @@ func (r *room) place(pods []*Pod, away map[string]bool) []NoRoom {
 	return none
 }
 
+// find returns a node, or -1.
 func (r *room) find(p *Pod, away map[string]bool) int {
-	for k := range r.nodes {
-		if i := (r.from + k) % len(r.nodes); !away[r.nodes[i].name] && r.against(p, i) == "" {
+	in := r.placesOf(p)
+	for k := range in.nodes {
+		at := (in.from + k) % len(in.nodes)
+		if i := in.nodes[at]; !away[r.nodes[i].name] && r.against(p, i) == "" {
+			in.from = at + 1
 			return i
 		}
 	}
