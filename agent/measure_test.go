@@ -88,7 +88,7 @@ func onBench(t *testing.T, mode Measuring, play func(*bench)) {
 				{Index: 3, Name: "cilium_host", MTU: 9001}, {Index: 4, Name: "cilium_vxlan", MTU: 9001},
 			}}
 			s.host.Routes = facts.Routes{Look: seen(), List: []facts.Route{{Dst: netip.MustParsePrefix("10.244.2.0/24"), Link: 3, Type: 1, MTU: 8951}}}
-			s.host.IPCache = facts.IPCache{Look: seen(), ByPrefix: map[netip.Prefix]ciliummap.RemoteEndpoint{netip.MustParsePrefix("10.244.2.0/24"): {Tunnel: peer}}}
+			s.host.IPCache = facts.IPCache{Look: seen(), Entries: ciliummap.NewIPCache(map[netip.Prefix]ciliummap.RemoteEndpoint{netip.MustParsePrefix("10.244.2.0/24"): {Tunnel: peer}})}
 			s.agent.Measuring = mode
 			s.agent.tunnel.start = func(o tunnelmeter.Options) (Meter, error) {
 				s.lock.Lock()

@@ -146,7 +146,7 @@ func (m *Metrics) observe(f *facts.Facts, s v1alpha1.NodeCutoverStatus, took tim
 		m.entries.WithLabelValues("endpoints").Set(float64(len(f.Endpoints.ByIP)))
 	}
 	if f.IPCache.Sight == facts.Seen {
-		m.entries.WithLabelValues("ipcache").Set(float64(len(f.IPCache.ByPrefix)))
+		m.entries.WithLabelValues("ipcache").Set(float64(f.IPCache.Entries.Len()))
 	}
 }
 

@@ -71,7 +71,7 @@ func TestNoCaptureSurvivesWithoutAnEntryThatCounts(t *testing.T) {
 	}
 	for _, p := range []string{"10.244.1.0/24", "10.244.2.0/24"} {
 		f := load()
-		delete(f.IPCache.ByPrefix, cidr(p))
+		loseRemote(f, p)
 		if x := find(t, Judge(f, v1alpha1.RoleOverlay, nil), v1alpha1.CheckOverlayMaps); x.Verdict != v1alpha1.VerdictFail {
 			t.Errorf("without %s: %s", p, x.Verdict)
 		}
@@ -170,12 +170,13 @@ func captured(t *testing.T, folder string) *facts.Facts {
 		must(t, err)
 		f.Endpoints.ByIP[k.Addr] = v
 	})
-	f.IPCache.ByPrefix = map[netip.Prefix]ciliummap.RemoteEndpoint{}
+	remotes := map[netip.Prefix]ciliummap.RemoteEndpoint{}
 	entries(t, filepath.Join(folder, "cilium_ipcache_v2.hex"), func(key, value []byte) {
 		k, v, err := ciliummap.DecodeIPCacheEntry(key, value)
 		must(t, err)
-		f.IPCache.ByPrefix[k.Prefix] = v
+		remotes[k.Prefix] = v
 	})
+	f.IPCache.Entries = ciliummap.NewIPCache(remotes)
 	entries(t, filepath.Join(folder, "cilium_runtime_config.hex"), func(_, value []byte) {
 		var err error
 		f.Liveness.Stamp, err = ciliummap.DecodeAgentLiveness(value)

@@ -25,10 +25,8 @@ type tunnelEnds map[netip.Addr]bool
 // anywhere else is no evidence about this node.
 func (s *scene) tunnelEnds() tunnelEnds {
 	out := tunnelEnds{}
-	for _, e := range s.f.IPCache.ByPrefix {
-		if e.Tunnel.IsValid() {
-			out[e.Tunnel] = true
-		}
+	for _, node := range s.f.IPCache.Entries.Tunnels() {
+		out[node] = true
 	}
 	for _, p := range s.f.Peers.List {
 		for _, a := range p.InternalIPs {

@@ -124,9 +124,9 @@ func TestWhatIsMeasuredIsPartOfTheMTU(t *testing.T) {
 // knows makes an address that of a peer that Cilium sends to.
 func knows(peer string) func(*facts.Facts) {
 	return func(f *facts.Facts) {
-		e := f.IPCache.ByPrefix[cidr("10.244.2.0/24")]
+		e, _ := f.IPCache.Entries.Get(cidr("10.244.2.0/24"))
 		e.Tunnel = ip(peer)
-		f.IPCache.ByPrefix[cidr("10.244.4.0/24")] = e
+		setRemote(f, "10.244.4.0/24", e)
 	}
 }
 

@@ -18,15 +18,17 @@ func TestMTU(t *testing.T) {
 		return all(setRoute(n2, func(r *facts.Route) { r.MTU = mtu }), setRoute(n3, func(r *facts.Route) { r.MTU = mtu }))
 	}
 	overIPv6 := func(f *facts.Facts) {
-		for p, e := range f.IPCache.ByPrefix {
-			if e.Tunnel.IsValid() {
-				e.Tunnel, e.Flags = ip("fd00:1::2"), e.Flags|ciliummap.RemoteIPv6Tunnel
-				f.IPCache.ByPrefix[p] = e
+		editIPCache(f, func(entries map[netip.Prefix]ciliummap.RemoteEndpoint) {
+			for p, e := range entries {
+				if e.Tunnel.IsValid() {
+					e.Tunnel = ip("fd00:1::2")
+					entries[p] = e
+				}
 			}
-		}
+		})
 	}
 	noTunnel := func(f *facts.Facts) {
-		f.IPCache.ByPrefix = nil
+		f.IPCache.Entries = ciliummap.IPCache{}
 		f.Node.InternalIPs = []netip.Addr{ip("fd00:1::1")}
 	}
 	tell(t, v1alpha1.CheckMTU, v1alpha1.RoleOverlay, overlayNode, map[string]tale{

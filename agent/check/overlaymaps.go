@@ -29,7 +29,7 @@ func overlayMaps(s *scene) v1alpha1.Finding {
 	local := s.proveEndpoints()
 	peers := s.countPeers(s.peerInMaps)
 	evidence := append([]v1alpha1.Evidence{
-		number("endpoints", len(s.f.Endpoints.ByIP), "entries"), number("ipcache", len(s.f.IPCache.ByPrefix), "entries"),
+		number("endpoints", len(s.f.Endpoints.ByIP), "entries"), number("ipcache", s.f.IPCache.Entries.Len(), "entries"),
 		number("pods_proved", local.right, "pods")}, peers.evidence()...)
 	return with(s.judgeMaps(local, peers), evidence...)
 }

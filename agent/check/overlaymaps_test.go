@@ -4,6 +4,7 @@
 package check
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -35,7 +36,22 @@ func all(changes ...func(*facts.Facts)) func(*facts.Facts) {
 	}
 }
 
-func lostPeer(f *facts.Facts) { delete(f.IPCache.ByPrefix, cidr("10.244.2.0/24")) }
+// editIPCache changes the entries of the ipcache.
+func editIPCache(f *facts.Facts, change func(map[netip.Prefix]ciliummap.RemoteEndpoint)) {
+	entries := maps.Collect(f.IPCache.Entries.All())
+	change(entries)
+	f.IPCache.Entries = ciliummap.NewIPCache(entries)
+}
+
+func setRemote(f *facts.Facts, prefix string, e ciliummap.RemoteEndpoint) {
+	editIPCache(f, func(entries map[netip.Prefix]ciliummap.RemoteEndpoint) { entries[cidr(prefix)] = e })
+}
+
+func loseRemote(f *facts.Facts, prefix string) {
+	editIPCache(f, func(entries map[netip.Prefix]ciliummap.RemoteEndpoint) { delete(entries, cidr(prefix)) })
+}
+
+func lostPeer(f *facts.Facts) { loseRemote(f, "10.244.2.0/24") }
 
 func TestOverlayMapsProveThemselvesOnLocalEndpoints(t *testing.T) {
 	const a, health = "10.244.1.20", "10.244.1.5"
@@ -74,28 +90,28 @@ func TestOverlayMapsProveThemselvesOnLocalEndpoints(t *testing.T) {
 
 func TestOverlayMapsProveThemselvesOnPeers(t *testing.T) {
 	wrong := func(f *facts.Facts) {
-		e := f.IPCache.ByPrefix[cidr("10.244.2.0/24")]
+		e, _ := f.IPCache.Entries.Get(cidr("10.244.2.0/24"))
 		e.Tunnel = ip("10.0.3.10")
-		f.IPCache.ByPrefix[cidr("10.244.2.0/24")] = e
+		setRemote(f, "10.244.2.0/24", e)
 	}
 	health := func(leadsTo string) func(*facts.Facts) {
 		return func(f *facts.Facts) {
 			f.Peers.List[0].HealthIP = ip("10.244.2.5")
-			f.IPCache.ByPrefix[cidr("10.244.2.5/32")] = ciliummap.RemoteEndpoint{Identity: ciliummap.IdentityHealth, Tunnel: ip(leadsTo), Flags: ciliummap.RemoteHasTunnel}
+			setRemote(f, "10.244.2.5/32", ciliummap.RemoteEndpoint{Identity: ciliummap.IdentityHealth, Tunnel: ip(leadsTo)})
 		}
 	}
 	skipped := func(f *facts.Facts) {
-		e := f.IPCache.ByPrefix[cidr("10.244.2.0/24")]
+		e, _ := f.IPCache.Entries.Get(cidr("10.244.2.0/24"))
 		e.Flags |= ciliummap.RemoteSkipTunnel
-		f.IPCache.ByPrefix[cidr("10.244.2.0/24")] = e
+		setRemote(f, "10.244.2.0/24", e)
 	}
 	node := func(n facts.PeerNode) func(*facts.Facts) { return setPeer(func(p *facts.Peer) { p.Node = n }) }
 	both := func(f *facts.Facts) {
 		for i := range f.Peers.List {
 			f.Peers.List[i].Created = now.Add(-time.Second)
 		}
-		delete(f.IPCache.ByPrefix, cidr("10.244.2.0/24"))
-		delete(f.IPCache.ByPrefix, cidr("10.244.3.0/24"))
+		loseRemote(f, "10.244.2.0/24")
+		loseRemote(f, "10.244.3.0/24")
 	}
 	tell(t, v1alpha1.CheckOverlayMaps, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
 		"a peer without an entry":            {lostPeer, v1alpha1.VerdictFail, v1alpha1.PeerMissing},

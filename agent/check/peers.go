@@ -108,7 +108,7 @@ func (s *scene) peerInMaps(p facts.Peer) (v1alpha1.Reason, string) {
 		return v1alpha1.PeerMissing, fmt.Sprintf("node %s has no pod CIDR yet", p.Name)
 	}
 	for _, cidr := range cidrs {
-		e, ok := s.f.IPCache.ByPrefix[cidr]
+		e, ok := s.f.IPCache.Entries.Get(cidr)
 		switch {
 		case !ok || !e.Tunnel.IsValid():
 			return v1alpha1.PeerMissing, fmt.Sprintf("%s of node %s has no tunnel entry", cidr, p.Name)
@@ -121,7 +121,7 @@ func (s *scene) peerInMaps(p facts.Peer) (v1alpha1.Reason, string) {
 	// An address of its own beats the CIDR. Those of a peer's pods are not published to every node, and entries of pods that are no
 	// more may outlive them for minutes, so only the addresses that the peer itself says it has are held against it.
 	for _, a := range append([]netip.Addr{p.HealthIP}, p.CiliumIPs...) {
-		if e := s.f.IPCache.ByPrefix[netip.PrefixFrom(a, a.BitLen())]; e.Tunnel.IsValid() && !hasAddr(p.InternalIPs, e.Tunnel) {
+		if e, _ := s.f.IPCache.Entries.Get(netip.PrefixFrom(a, a.BitLen())); e.Tunnel.IsValid() && !hasAddr(p.InternalIPs, e.Tunnel) {
 			return v1alpha1.PeerWrongEndpoint, fmt.Sprintf("%s of node %s leads to %s, and the node has %s", a, p.Name, e.Tunnel, joined(p.InternalIPs))
 		}
 	}

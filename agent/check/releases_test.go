@@ -80,14 +80,17 @@ func (r *raw) into(f *facts.Facts) {
 		}
 		f.Endpoints.ByIP[k.Addr] = v
 	}
-	f.IPCache.ByPrefix, f.IPCache.Look = map[netip.Prefix]ciliummap.RemoteEndpoint{}, seen
+	f.IPCache.Look = seen
+	remotes := map[netip.Prefix]ciliummap.RemoteEndpoint{}
 	for _, e := range r.ipcache {
 		k, v, err := ciliummap.DecodeIPCacheEntry(e.key, e.value)
 		if err != nil {
 			f.IPCache.Look = facts.Look{Sight: facts.Alien, Detail: err.Error()}
+			continue
 		}
-		f.IPCache.ByPrefix[k.Prefix] = v
+		remotes[k.Prefix] = v
 	}
+	f.IPCache.Entries = ciliummap.NewIPCache(remotes)
 }
 
 // planted is a fault of the data plane and the check that names it.

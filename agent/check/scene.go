@@ -105,11 +105,11 @@ func preferred(a, b facts.Route) bool {
 // there are any, that of the Node's address.
 func overhead(f *facts.Facts) int {
 	v4 := false
-	for _, e := range f.IPCache.ByPrefix {
-		if e.Tunnel.Is6() {
+	for _, node := range f.IPCache.Entries.Tunnels() {
+		if node.Is6() {
 			return overheadIPv6
 		}
-		v4 = v4 || e.Tunnel.Is4()
+		v4 = true
 	}
 	if v4 {
 		return overheadIPv4

@@ -124,12 +124,12 @@ func overlayNode() *facts.Facts {
 			ip("10.0.1.10"): {Flags: ciliummap.EndpointHost}, ip("10.244.1.1"): {Flags: ciliummap.EndpointHost},
 			ip("10.244.1.5"): endpoint(ixHealth), ip("10.244.1.20"): endpoint(ixPodA), ip("10.244.1.21"): endpoint(ixPodB),
 		}},
-		IPCache: facts.IPCache{Look: seen, Stats: ciliummap.Stats{Pin: ciliummap.IPCachePin}, ByPrefix: map[netip.Prefix]ciliummap.RemoteEndpoint{
+		IPCache: facts.IPCache{Look: seen, Stats: ciliummap.Stats{Pin: ciliummap.IPCachePin}, Entries: ciliummap.NewIPCache(map[netip.Prefix]ciliummap.RemoteEndpoint{
 			cidr("0.0.0.0/0"):     {Identity: ciliummap.IdentityWorld},
 			cidr("10.244.1.1/32"): {Identity: ciliummap.IdentityHost},
 			cidr("10.244.2.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.2.10"), Flags: ciliummap.RemoteHasTunnel},
 			cidr("10.244.3.0/24"): {Identity: ciliummap.IdentityWorld, Tunnel: ip("10.0.3.10"), Flags: ciliummap.RemoteHasTunnel},
-		}},
+		})},
 		Layouts:  facts.Layouts{Look: seen},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
 		Status:   facts.CiliumStatus{Look: seen, State: "Ok", Message: "1.18.11", DeviceMTU: 9001, RouteMTU: 8951},

@@ -54,8 +54,8 @@ func BenchmarkLook(b *testing.B) {
 	h := Host{Root: b.TempDir(), BPFFS: root, ConfDir: "/etc/cni/net.d"}
 	before := cpuMilliseconds(b)
 	for b.Loop() {
-		if f := h.Look(); f.Routes.Sight != Seen || len(f.Routes.List) < peers || f.IPCache.Sight != Seen || len(f.IPCache.ByPrefix) < peers {
-			b.Fatalf("%d routes, %d entries: %+v %+v", len(f.Routes.List), len(f.IPCache.ByPrefix), f.Routes.Look, f.IPCache.Look)
+		if f := h.Look(); f.Routes.Sight != Seen || len(f.Routes.List) < peers || f.IPCache.Sight != Seen || f.IPCache.Entries.Len() < peers {
+			b.Fatalf("%d routes, %d entries: %+v %+v", len(f.Routes.List), f.IPCache.Entries.Len(), f.Routes.Look, f.IPCache.Look)
 		}
 	}
 	b.ReportMetric((cpuMilliseconds(b)-before)/float64(b.N), "cpu-ms/op")

@@ -213,8 +213,8 @@ type Endpoints struct {
 // IPCache is Cilium's map from prefixes to the nodes behind which they live.
 type IPCache struct {
 	Look
-	Stats    ciliummap.Stats
-	ByPrefix map[netip.Prefix]ciliummap.RemoteEndpoint
+	Stats   ciliummap.Stats
+	Entries ciliummap.IPCache
 }
 
 // Services is what Cilium translates Services by. They are read only where it does so at sockets.

@@ -22,7 +22,7 @@ func lookMaps(bpffs string) (Endpoints, IPCache) {
 	)
 	e.ByIP, e.Stats, err = ciliummap.ReadEndpoints(globals)
 	e.Look = mapLook(bpffs, err)
-	c.ByPrefix, c.Stats, err2 = ciliummap.ReadIPCache(globals)
+	c.Entries, c.Stats, err2 = ciliummap.ReadIPCache(globals)
 	c.Look = mapLook(bpffs, err2)
 	return e, c
 }

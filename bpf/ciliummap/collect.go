@@ -12,7 +12,7 @@ import (
 )
 
 // MaxEntries is how many entries of one map are read, twice what any release of Cilium makes room for (512,000 in its ipcache,
-// pkg/maps/ipcache: MaxEntries). Held in memory they take about 200 MiB.
+// pkg/maps/ipcache: MaxEntries). Held in Go maps they take about 200 MiB.
 const MaxEntries = 1 << 20
 
 // ErrTooLarge says that a map holds more than MaxEntries entries. Nothing of it is used: half of a map proves nothing.
@@ -23,8 +23,8 @@ var ErrTooLarge = errors.New("map holds more entries than are read")
 var ErrUnstable = errors.New("map changed faster than it could be read")
 
 const (
-	// batchSize is entries per system call. Measured on LPM tries of 10k to 512k entries: 256 is nearly as good,
-	// much larger buffers are slower.
+	// batchSize is entries per system call. What the kernel takes for an entry does not depend on it: measured from 64 to 65,536, on LPM
+	// tries of 100k and 512k entries.
 	batchSize = 4096
 	// maxBatchSize bounds what a hash bucket may make it grow to.
 	maxBatchSize = 1 << 16
@@ -61,7 +61,136 @@ type source interface {
 	Lookup(key, valueOut any) error
 }
 
-// collector reads all of a map with keys K and values V, both plain byte arrays.
+// batch is what one system call returned.
+type batch[K, V any] struct {
+	keys   []K
+	values []V
+}
+
+// reader enumerates a map with keys K and values V, both plain byte arrays.
+type reader[K, V any] struct {
+	src   source
+	stats *Stats
+	// take is given every batch, for good. Keys may come again, the later value is the newer one.
+	take func(batch[K, V]) error
+	// restart forgets what was taken, because the read begins again.
+	restart func()
+
+	spent int
+}
+
+func (r *reader[K, V]) run() error {
+	err := r.batches()
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		r.begin()
+		r.stats.Batched = false
+		return r.steps()
+	}
+	return err
+}
+
+// batches enumerates with BPF_MAP_LOOKUP_BATCH. Without CAP_BPF the library reports any failure of a batch as ErrNotSupported (its
+// probe wants to create a map), which leads to the slow way: correct all the same.
+func (r *reader[K, V]) batches() error {
+	r.stats.Batched = true
+	size := r.batchSize()
+	cursor := new(ebpf.MapBatchCursor)
+	for {
+		next := batch[K, V]{make([]K, size), make([]V, size)}
+		n, err := r.src.BatchLookup(cursor, next.keys, next.values, nil)
+		done := errors.Is(err, ebpf.ErrKeyNotExist)
+		switch {
+		case err == nil || done:
+		case errors.Is(err, unix.EINTR):
+			// Some kernels give up a batch when keys keep vanishing under it (generic_map_lookup_batch). What the
+			// batch had is lost, and the cursor may have moved past it.
+			n, cursor = 0, new(ebpf.MapBatchCursor)
+			r.begin()
+		case errors.Is(err, unix.ENOSPC) && size < min(int(r.stats.MaxEntries), maxBatchSize):
+			// A hash bucket larger than the batch.
+			n, cursor = 0, new(ebpf.MapBatchCursor)
+			size *= 2
+			r.begin()
+		default:
+			return fmt.Errorf("reading a batch of %s: %w", r.stats.Pin, err)
+		}
+		if err := r.takeFirst(next, n); err != nil {
+			return err
+		}
+		if done {
+			r.stats.Visited += n
+			return nil
+		}
+		if err := r.spend(n); err != nil {
+			return err
+		}
+	}
+}
+
+// steps enumerates key by key. A key that vanishes makes the next step start over: duplicates, no loss.
+func (r *reader[K, V]) steps() error {
+	var (
+		key  K
+		from any // untyped nil asks for the first key
+		size = r.batchSize()
+		next = batch[K, V]{make([]K, size), make([]V, size)}
+		n    int
+	)
+	for {
+		err := r.src.NextKey(from, &next.keys[n])
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return r.takeFirst(next, n)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the next key of %s: %w", r.stats.Pin, err)
+		}
+		key, from = next.keys[n], &key
+		err = r.src.Lookup(&key, &next.values[n])
+		switch {
+		case err == nil:
+			n++
+		case !errors.Is(err, ebpf.ErrKeyNotExist):
+			return fmt.Errorf("reading an entry of %s: %w", r.stats.Pin, err)
+		}
+		if n == size {
+			if err := r.takeFirst(next, n); err != nil {
+				return err
+			}
+			next, n = batch[K, V]{make([]K, size), make([]V, size)}, 0
+		}
+		if err := r.spend(1); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *reader[K, V]) batchSize() int { return max(1, min(batchSize, int(r.stats.MaxEntries))) }
+
+func (r *reader[K, V]) takeFirst(b batch[K, V], n int) error {
+	if n == 0 {
+		return nil
+	}
+	return r.take(batch[K, V]{b.keys[:n], b.values[:n]})
+}
+
+func (r *reader[K, V]) begin() {
+	r.stats.Restarts++
+	r.restart()
+}
+
+// spend charges at least one for a system call, so that even calls that return nothing come to an end.
+func (r *reader[K, V]) spend(n int) error {
+	r.stats.Visited += n
+	r.spent += max(n, 1)
+	if limit := budgetFactor * max(int(r.stats.MaxEntries), 1); r.spent > limit {
+		return fmt.Errorf("reading %s (max_entries %d): %d entries seen, %d restarts, and no end: %w; look again",
+			r.stats.Pin, r.stats.MaxEntries, r.stats.Visited, r.stats.Restarts, ErrUnstable)
+	}
+	return nil
+}
+
+// collector reads all of a map into Go maps. It visits the entries once their number is known: growing a Go map by doubling costs as
+// much as the kernel's part.
 type collector[K, V any] struct {
 	src   source
 	stats *Stats
@@ -73,66 +202,22 @@ type collector[K, V any] struct {
 	fetched []batch[K, V] // and not visited yet
 	count   int           // of entries in fetched
 	begun   bool          // something was visited since the last reset
-	spent   int
-}
-
-// batch is what one system call returned.
-type batch[K, V any] struct {
-	keys   []K
-	values []V
 }
 
 func (c *collector[K, V]) run() error {
-	err := c.batches()
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		c.restart()
-		c.stats.Batched = false
-		return c.steps()
+	r := reader[K, V]{src: c.src, stats: c.stats, take: c.take, restart: c.restart}
+	if err := r.run(); err != nil {
+		return err
 	}
-	return err
+	return c.visitFetched()
 }
 
-// batches enumerates with BPF_MAP_LOOKUP_BATCH, and visits the entries once their number is known: growing a Go map by
-// doubling costs as much as the kernel's part. Without CAP_BPF the library reports any failure of a batch as ErrNotSupported (its
-// probe wants to create a map), which leads to the slow way: correct all the same.
-func (c *collector[K, V]) batches() error {
-	c.stats.Batched = true
-	size := max(1, min(batchSize, int(c.stats.MaxEntries)))
-	cursor := new(ebpf.MapBatchCursor)
-	for {
-		next := batch[K, V]{make([]K, size), make([]V, size)}
-		n, err := c.src.BatchLookup(cursor, next.keys, next.values, nil)
-		done := errors.Is(err, ebpf.ErrKeyNotExist)
-		switch {
-		case err == nil || done:
-		case errors.Is(err, unix.EINTR):
-			// Some kernels give up a batch when keys keep vanishing under it (generic_map_lookup_batch). What the
-			// batch had is lost, and the cursor may have moved past it.
-			n, cursor = 0, new(ebpf.MapBatchCursor)
-			c.restart()
-		case errors.Is(err, unix.ENOSPC) && size < min(int(c.stats.MaxEntries), maxBatchSize):
-			// A hash bucket larger than the batch.
-			n, cursor = 0, new(ebpf.MapBatchCursor)
-			size *= 2
-			c.restart()
-		default:
-			return fmt.Errorf("reading a batch of %s: %w", c.stats.Pin, err)
-		}
-		c.fetched = append(c.fetched, batch[K, V]{next.keys[:n], next.values[:n]})
-		c.count += n
-		if done || c.count > MaxEntries { // duplicates, or more than are read: visiting tells
-			if err := c.visitFetched(); err != nil {
-				return err
-			}
-		}
-		if done {
-			c.stats.Visited += n
-			return nil
-		}
-		if err := c.spend(n); err != nil {
-			return err
-		}
+func (c *collector[K, V]) take(b batch[K, V]) error {
+	c.fetched, c.count = append(c.fetched, b), c.count+len(b.keys)
+	if c.count > MaxEntries { // duplicates, or more than are read: visiting tells
+		return c.visitFetched()
 	}
+	return nil
 }
 
 func (c *collector[K, V]) visitFetched() error {
@@ -151,52 +236,9 @@ func (c *collector[K, V]) visitFetched() error {
 	return nil
 }
 
-// steps enumerates key by key. A key that vanishes makes the next step start over: duplicates, no loss.
-func (c *collector[K, V]) steps() error {
-	var (
-		key, next K
-		value     V
-		from      any // untyped nil asks for the first key
-	)
-	for {
-		err := c.src.NextKey(from, &next)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading the next key of %s: %w", c.stats.Pin, err)
-		}
-		key, from = next, &key
-		err = c.src.Lookup(&key, &value)
-		switch {
-		case err == nil:
-			if err := c.visit(&key, &value); err != nil {
-				return err
-			}
-		case !errors.Is(err, ebpf.ErrKeyNotExist):
-			return fmt.Errorf("reading an entry of %s: %w", c.stats.Pin, err)
-		}
-		if err := c.spend(1); err != nil {
-			return err
-		}
-	}
-}
-
 func (c *collector[K, V]) restart() {
-	c.stats.Restarts++
 	c.fetched, c.count, c.begun = nil, 0, false
 	c.reset(0)
-}
-
-// spend charges at least one for a system call, so that even calls that return nothing come to an end.
-func (c *collector[K, V]) spend(n int) error {
-	c.stats.Visited += n
-	c.spent += max(n, 1)
-	if limit := budgetFactor * max(int(c.stats.MaxEntries), 1); c.spent > limit {
-		return fmt.Errorf("reading %s (max_entries %d): %d entries seen, %d restarts, and no end: %w; look again",
-			c.stats.Pin, c.stats.MaxEntries, c.stats.Visited, c.stats.Restarts, ErrUnstable)
-	}
-	return nil
 }
 
 // room says whether one more entry may be kept beside n.

@@ -23,7 +23,7 @@
 //
 // The kernel has no snapshot of a map. When the key that an enumeration stands on is deleted, LPM tries
 // and hashes start over: entries come twice, and kernel and library report no error. Readers
-// therefore collect by key, and bound the total. An entry that stays in the map for the time of the read is
+// therefore keep one of each key, the newest, and bound the total. An entry that stays in the map for the time of the read is
 // returned exactly once with the value it has. One that is added, changed or deleted meanwhile may or may not
 // appear; one deleted from an LPM trie may appear with the value of the prefix that covers it, because the
 // kernel enumerates a key and looks its value up in two steps and an LPM lookup answers with the longest match.

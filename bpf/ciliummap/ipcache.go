@@ -4,12 +4,11 @@
 package ciliummap
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
-
-	"github.com/cilium/ebpf"
 )
 
 // Identities that Cilium reserves. Source: Cilium pkg/identity/numericidentity.go.
@@ -92,31 +91,110 @@ func DecodeIPCacheEntry(key, value []byte) (IPCacheKey, RemoteEndpoint, error) {
 	return k, v, nil
 }
 
-// ipcache_key: 0 prefixlen u32 | 4 cluster_id u16 | 6 pad u8 | 7 family u8 | 8 address, network order.
 func decodeIPCacheKey(b []byte) (IPCacheKey, error) {
-	bad := func(format string, args ...any) (IPCacheKey, error) {
-		return IPCacheKey{}, &DecodeError{"ipcache_key", append([]byte(nil), b...), fmt.Sprintf(format, args...)}
-	}
 	if len(b) != 24 {
-		return bad("%d bytes instead of 24", len(b))
+		return IPCacheKey{}, contradiction("ipcache_key", b, fmt.Sprintf("%d bytes instead of 24", len(b)))
+	}
+	key := (*[24]byte)(b)
+	if problem := wrongIPCacheKey(key); problem != "" {
+		return IPCacheKey{}, contradiction("ipcache_key", b, problem)
+	}
+	return ipcacheKeyOf(key), nil
+}
+
+func decodeRemoteEndpoint(b []byte) (RemoteEndpoint, error) {
+	if len(b) != 24 {
+		return RemoteEndpoint{}, contradiction("remote_endpoint_info", b, fmt.Sprintf("%d bytes instead of 24", len(b)))
+	}
+	value := (*[24]byte)(b)
+	if problem := wrongRemoteEndpoint(value); problem != "" {
+		return RemoteEndpoint{}, contradiction("remote_endpoint_info", b, problem)
+	}
+	return remoteEndpointOf(value), nil
+}
+
+func contradiction(structure string, b []byte, problem string) error {
+	return &DecodeError{structure, bytes.Clone(b), problem}
+}
+
+// place is where a key stands in the order in which the kernel enumerates an LPM trie: a prefix follows all that it covers
+// (kernel/bpf/lpm_trie.c, trie_get_next_key), so that it goes by the last address, and of two with the same the narrower is first.
+type place struct {
+	static uint32 // what precedes the address, compared like it: cluster_id, pad and family
+	hi, lo uint64 // the last address of the prefix
+	bits   uint32 // length of the prefix
+}
+
+func (p place) compare(q place) int {
+	switch {
+	case p.static != q.static:
+		return cmp.Compare(p.static, q.static)
+	case p.hi != q.hi:
+		return cmp.Compare(p.hi, q.hi)
+	case p.lo != q.lo:
+		return cmp.Compare(p.lo, q.lo)
+	}
+	return cmp.Compare(q.bits, p.bits)
+}
+
+// ownCluster says whether the cluster_id is 0.
+func (p place) ownCluster() bool { return p.static>>16 == 0 }
+
+// placeOf is the place of a key that has been judged.
+func placeOf(b *[24]byte) place {
+	bits := ipcacheBits(b)
+	hi, lo := hostBits(bits)
+	return place{
+		static: binary.BigEndian.Uint32(b[4:]),
+		hi:     binary.BigEndian.Uint64(b[8:]) | hi,
+		lo:     binary.BigEndian.Uint64(b[16:]) | lo,
+		bits:   bits,
+	}
+}
+
+// ipcacheBits is the length of the prefix, its family's bits at most in a key that has been judged.
+func ipcacheBits(b *[24]byte) uint32 { return binary.NativeEndian.Uint32(b[:]) - ipcacheStaticBits }
+
+// hostBits has the bits set that follow the first so many of 128.
+func hostBits(bits uint32) (hi, lo uint64) {
+	return ^uint64(0) >> bits, ^uint64(0) >> (max(bits, 64) - 64)
+}
+
+// wrongIPCacheKey judges every byte of a key. It is asked of each entry of a map of hundreds of thousands, and looks at words.
+//
+// ipcache_key: 0 prefixlen u32 | 4 cluster_id u16 | 6 pad u8 | 7 family u8 | 8 address, network order.
+func wrongIPCacheKey(b *[24]byte) (problem string) {
+	hi, lo, width := binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]), uint32(128)
+	switch b[7] {
+	case familyIPv6:
+	case familyIPv4:
+		if hi<<32|lo != 0 {
+			return "bytes after the IPv4 address are not zero"
+		}
+		width = 32
+	default:
+		return unknownFamily(b[7])
 	}
 	if b[6] != 0 {
-		return bad("padding at offset 6 is not zero")
+		return "padding at offset 6 is not zero"
 	}
-	addr, problem := decodeAddr(b[8:24], b[7])
-	if problem != "" {
-		return bad("%s", problem)
+	bits := ipcacheBits(b) // of a prefixlen that is too small: very many
+	if bits > width {
+		return fmt.Sprintf("prefixlen %d at offset 0 is outside %d..%d", bits+ipcacheStaticBits, ipcacheStaticBits, ipcacheStaticBits+width)
 	}
-	prefixlen := binary.NativeEndian.Uint32(b)
-	if prefixlen < ipcacheStaticBits || prefixlen > ipcacheStaticBits+uint32(addr.BitLen()) {
-		return bad("prefixlen %d at offset 0 is outside %d..%d",
-			prefixlen, ipcacheStaticBits, ipcacheStaticBits+addr.BitLen())
+	if hostHi, hostLo := hostBits(bits); hi&hostHi|lo&hostLo != 0 {
+		return fmt.Sprintf("address bits beyond prefixlen are set in %s", ipcacheKeyOf(b).Prefix)
 	}
-	prefix := netip.PrefixFrom(addr, int(prefixlen-ipcacheStaticBits))
-	if prefix.Masked() != prefix {
-		return bad("address bits beyond prefixlen are set in %s", prefix)
+	return ""
+}
+
+// ipcacheKeyOf reads a key that has been judged.
+func ipcacheKeyOf(b *[24]byte) IPCacheKey {
+	addr := netip.AddrFrom16([16]byte(b[8:]))
+	if b[7] == familyIPv4 {
+		addr = netip.AddrFrom4([4]byte(b[8:]))
 	}
-	return IPCacheKey{Prefix: prefix, ClusterID: binary.NativeEndian.Uint16(b[4:])}, nil
+	return IPCacheKey{Prefix: netip.PrefixFrom(addr, int(ipcacheBits(b))), ClusterID: binary.NativeEndian.Uint16(b[4:])}
 }
 
 // encodeIPCacheKey is the inverse, for lookups. The prefix must be valid; it is masked here.
@@ -127,111 +205,51 @@ func encodeIPCacheKey(p netip.Prefix) (b [24]byte) {
 	return b
 }
 
+// wrongRemoteEndpoint judges every byte of a value, as wrongIPCacheKey does a key's.
+//
 // remote_endpoint_info: 0 sec_identity u32 | 4 tunnel_endpoint 16 bytes | 20 pad u16 | 22 key u8 | 23 flags u8.
-func decodeRemoteEndpoint(b []byte) (RemoteEndpoint, error) {
-	bad := func(format string, args ...any) (RemoteEndpoint, error) {
-		return RemoteEndpoint{}, &DecodeError{"remote_endpoint_info", append([]byte(nil), b...), fmt.Sprintf(format, args...)}
+func wrongRemoteEndpoint(b *[24]byte) (problem string) {
+	if b[20]|b[21] != 0 {
+		return "padding at offset 20 is not zero"
 	}
-	if len(b) != 24 {
-		return bad("%d bytes instead of 24", len(b))
+	first, rest := binary.NativeEndian.Uint32(b[4:]), uint64(binary.NativeEndian.Uint32(b[8:]))|binary.NativeEndian.Uint64(b[12:])
+	switch flags := RemoteFlags(b[23]); {
+	case flags&RemoteHasTunnel == 0 && uint64(first)|rest != 0:
+		return fmt.Sprintf("tunnel endpoint at offset 4 is set and flags %#02x say there is none", b[23])
+	case flags&RemoteHasTunnel != 0 && flags&RemoteIPv6Tunnel == 0 && rest != 0:
+		return fmt.Sprintf("tunnel endpoint at offset 4 has more than 4 bytes and flags %#02x say it is IPv4", b[23])
 	}
-	if b[20] != 0 || b[21] != 0 {
-		return bad("padding at offset 20 is not zero")
-	}
-	e := RemoteEndpoint{
-		Identity:   binary.NativeEndian.Uint32(b),
-		EncryptKey: b[22],
-		Flags:      RemoteFlags(b[23]),
-	}
-	tunnel := b[4:20]
-	switch {
-	case e.Flags&RemoteHasTunnel == 0:
-		if !zero(tunnel) {
-			return bad("tunnel endpoint at offset 4 is set and flags %#02x say there is none", b[23])
-		}
-	case e.Flags&RemoteIPv6Tunnel != 0:
-		e.Tunnel = netip.AddrFrom16([16]byte(tunnel))
-	default:
-		if !zero(tunnel[4:]) {
-			return bad("tunnel endpoint at offset 4 has more than 4 bytes and flags %#02x say it is IPv4", b[23])
-		}
-		e.Tunnel = netip.AddrFrom4([4]byte(tunnel))
-	}
-	return e, nil
+	return ""
 }
 
-// ReadIPCache reads the whole ipcache of this node's own cluster. globalsDir is <bpffs>/tc/globals.
-// A node's pod CIDR maps to that node's address in Tunnel.
-func ReadIPCache(globalsDir string) (map[netip.Prefix]RemoteEndpoint, Stats, error) {
-	m, pin, err := openIPCache(globalsDir)
-	if err != nil {
-		return nil, Stats{Pin: pin}, err
-	}
-	defer m.Close()
-	stats, err := newStats(m, pin)
-	if err != nil {
-		return nil, stats, err
-	}
-	entries, err := collectIPCache(m, &stats)
-	return entries, stats, err
+// remoteEndpointOf reads a value that has been judged.
+func remoteEndpointOf(b *[24]byte) RemoteEndpoint {
+	return RemoteEndpoint{Identity: binary.NativeEndian.Uint32(b[:]), Tunnel: tunnelOf(b), EncryptKey: b[22], Flags: RemoteFlags(b[23])}
 }
 
-func collectIPCache(src source, stats *Stats) (map[netip.Prefix]RemoteEndpoint, error) {
-	entries := make(map[netip.Prefix]RemoteEndpoint)
-	others := make(map[IPCacheKey]struct{})
-	c := collector[[24]byte, [24]byte]{
-		src:   src,
-		stats: stats,
-		reset: func(n int) { entries = make(map[netip.Prefix]RemoteEndpoint, n); clear(others) },
-		visit: func(key, value *[24]byte) error {
-			k, v, err := DecodeIPCacheEntry(key[:], value[:])
-			switch {
-			case err != nil:
-				return fmt.Errorf("reading %s: %w", stats.Pin, err)
-			case k.ClusterID != 0:
-				others[k] = struct{}{}
-			default:
-				entries[k.Prefix] = v
-			}
-			return stats.room(len(entries) + len(others) - 1)
-		},
+func tunnelOf(b *[24]byte) netip.Addr {
+	switch flags := RemoteFlags(b[23]); {
+	case flags&RemoteHasTunnel == 0:
+		return netip.Addr{}
+	case flags&RemoteIPv6Tunnel != 0:
+		return netip.AddrFrom16([16]byte(b[4:]))
 	}
-	if err := c.run(); err != nil {
-		return nil, err
-	}
-	stats.Entries, stats.OtherClusters = len(entries), len(others)
-	return entries, nil
+	return netip.AddrFrom4([4]byte(b[4:]))
 }
 
-// LookupIPCache asks for single prefixes: about 1 to 4 us each whatever the size of the map, so cheaper than
-// ReadIPCache up to a quarter of the entries. The answer to a prefix is the entry of the longest prefix that
-// covers all of it, as the datapath would find it: to know that the entry itself exists, compare
-// Identity and Tunnel with what it must hold, or use ReadIPCache. Prefixes that nothing covers are absent.
-func LookupIPCache(globalsDir string, prefixes []netip.Prefix) (map[netip.Prefix]RemoteEndpoint, error) {
-	m, pin, err := openIPCache(globalsDir)
-	if err != nil {
-		return nil, err
+// encodeRemoteEndpoint is the inverse. The flags of the tunnel follow from the tunnel.
+func encodeRemoteEndpoint(e RemoteEndpoint) (b [24]byte) {
+	e.Flags &^= RemoteHasTunnel | RemoteIPv6Tunnel
+	if e.Tunnel.IsValid() {
+		e.Flags |= RemoteHasTunnel
 	}
-	defer m.Close()
-	found := make(map[netip.Prefix]RemoteEndpoint, len(prefixes))
-	for _, p := range prefixes {
-		if !p.IsValid() {
-			return nil, fmt.Errorf("looking up in %s: %q is not a prefix", pin, p)
-		}
-		key := encodeIPCacheKey(p)
-		var value [24]byte
-		err := m.Lookup(&key, &value)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("looking up %s in %s: %w", p, pin, err)
-		}
-		if found[p], err = decodeRemoteEndpoint(value[:]); err != nil {
-			return nil, fmt.Errorf("looking up %s in %s: %w", p, pin, err)
-		}
+	if e.Tunnel.Is6() {
+		e.Flags |= RemoteIPv6Tunnel
 	}
-	return found, nil
+	binary.NativeEndian.PutUint32(b[:], e.Identity)
+	copy(b[4:20], e.Tunnel.AsSlice())
+	b[22], b[23] = e.EncryptKey, byte(e.Flags)
+	return b
 }
 
 // decodeAddr reads 16 bytes of which family says how many count. The rest must be zero.
@@ -245,8 +263,12 @@ func decodeAddr(b []byte, family byte) (addr netip.Addr, problem string) {
 	case familyIPv6:
 		return netip.AddrFrom16([16]byte(b)), ""
 	default:
-		return netip.Addr{}, fmt.Sprintf("address family %d is neither 1 (IPv4) nor 2 (IPv6)", family)
+		return netip.Addr{}, unknownFamily(family)
 	}
+}
+
+func unknownFamily(family byte) string {
+	return fmt.Sprintf("address family %d is neither 1 (IPv4) nor 2 (IPv6)", family)
 }
 
 // encodeAddr writes the address into 16 zeroed bytes and returns its family.

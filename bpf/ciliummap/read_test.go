@@ -6,6 +6,7 @@ package ciliummap
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func TestReadersReturnWhatARealCiliumPinned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(wantIP, gotIP, cmp.Comparer(netipEqual[netip.Addr])); d != "" {
+			if d := cmp.Diff(wantIP, maps.Collect(gotIP.All()), cmp.Comparer(netipEqual[netip.Addr])); d != "" {
 				t.Errorf("ReadIPCache (-want +got):\n%s", d)
 			}
 			info, err := ipcache.Info()
@@ -97,7 +98,7 @@ func TestReadersReturnEmptyMapsAsEmpty(t *testing.T) {
 	pin(t, dir, IPCachePin, ipcacheLayout(), 16)
 	pin(t, dir, EndpointsPin, endpointsLayout(), 16)
 	pin(t, dir, RuntimeConfigPin, configLayout(), 256)
-	if got, stats, err := ReadIPCache(dir); err != nil || got == nil || len(got) != 0 || stats.Entries != 0 {
+	if got, stats, err := ReadIPCache(dir); err != nil || got.Len() != 0 || stats.Entries != 0 {
 		t.Errorf("ReadIPCache = %v, %+v, %v", got, stats, err)
 	}
 	if got, stats, err := ReadEndpoints(dir); err != nil || got == nil || len(got) != 0 || stats.Entries != 0 {
@@ -121,7 +122,8 @@ func TestReadersLeaveOtherClustersOut(t *testing.T) {
 	put(t, lxc, endpointKeyBytes(EndpointKey{Addr: addr, ClusterID: 7}), endpointBytes(Endpoint{IfIndex: 99}))
 
 	got, stats, err := ReadIPCache(dir)
-	if err != nil || len(got) != 1 || got[p] != mine || stats.OtherClusters != 1 || stats.Entries != 1 {
+	e, _ := got.Get(p)
+	if err != nil || got.Len() != 1 || e != mine || stats.OtherClusters != 1 || stats.Entries != 1 {
 		t.Errorf("ReadIPCache = %+v, %+v, %v", got, stats, err)
 	}
 	eps, stats, err := ReadEndpoints(dir)
@@ -139,11 +141,12 @@ func TestReadIPCacheTakesTheNewestPinAfterAnUpgrade(t *testing.T) {
 	m := pin(t, dir, IPCachePin, ipcacheLayout(), 16)
 	p, e := remotePod(1)
 	put(t, m, ipcacheKeyBytes(IPCacheKey{Prefix: p}), remoteEndpointBytes(e))
-	if got, stats, err := ReadIPCache(dir); err != nil || got[p] != e || stats.Pin != IPCachePin {
+	got, stats, err := ReadIPCache(dir)
+	if found, _ := got.Get(p); err != nil || found != e || stats.Pin != IPCachePin {
 		t.Errorf("with both pins: %v, %+v, %v", got, stats, err)
 	}
 	pin(t, dir, "cilium_ipcache_v3", Layout{ebpf.LPMTrie, 24, 32}, 16)
-	_, _, err := ReadIPCache(dir)
+	_, _, err = ReadIPCache(dir)
 	if !as[*UnknownLayoutError](err) || !strings.Contains(err.Error(), "cilium_ipcache_v3") {
 		t.Errorf("with a pin of a release to come: %v, want an UnknownLayoutError for v3", err)
 	}
@@ -230,7 +233,7 @@ func TestContradictingBytesAreRefused(t *testing.T) {
 	badEP := endpointBytes(local)
 	badEP[47] = 1
 	put(t, lxc, endpointKeyBytes(EndpointKey{Addr: addr}), badEP)
-	if got, _, err := ReadIPCache(dir); !as[*DecodeError](err) || got != nil {
+	if got, _, err := ReadIPCache(dir); !as[*DecodeError](err) || got.Len() != 0 {
 		t.Errorf("ReadIPCache = %v, %v", got, err)
 	}
 	if _, err := LookupIPCache(dir, []netip.Prefix{p}); !as[*DecodeError](err) {
