@@ -4,6 +4,7 @@
 package ciliummap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -60,15 +61,27 @@ func structures() []structure {
 // that differs. An error says that nothing was compared: fs.ErrNotExist and fs.ErrPermission as in the package's documentation, and
 // any other that the file is not such an object.
 func CompareLayouts(path string) ([]string, error) {
-	spec, err := readBTF(path)
+	object, err := readObject(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the layouts in %s: %w", path, err)
+	}
+	differ, err := compareLayouts(object)
+	if err != nil {
+		return nil, fmt.Errorf("reading the layouts in %s: %w", path, err)
+	}
+	return differ, nil
+}
+
+func compareLayouts(object []byte) ([]string, error) {
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(object))
+	if err != nil {
+		return nil, err
 	}
 	var out []string
 	for _, want := range structures() {
 		var found *btf.Struct
 		if err := spec.TypeByName(want.name, &found); err != nil {
-			return nil, fmt.Errorf("looking for %s in %s: %w", want.name, path, err)
+			return nil, fmt.Errorf("looking for %s: %w", want.name, err)
 		}
 		if found.Size != want.size {
 			out = append(out, fmt.Sprintf("%s has %d bytes and not %d", want.name, found.Size, want.size))
@@ -88,8 +101,8 @@ func CompareLayouts(path string) ([]string, error) {
 	return out, nil
 }
 
-// readBTF reads the object as a whole: a FIFO in its place would keep us waiting, and what grows while it is read would not end.
-func readBTF(path string) (*btf.Spec, error) {
+// readObject reads the object as a whole: a FIFO in its place would keep us waiting, and what grows while it is read would not end.
+func readObject(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -104,7 +117,7 @@ func readBTF(path string) (*btf.Spec, error) {
 	case st.Size() > maxAlignChecker:
 		return nil, fmt.Errorf("it has more than %d MiB", maxAlignChecker>>20)
 	}
-	return btf.LoadSpecFromReader(io.NewSectionReader(f, 0, st.Size()))
+	return io.ReadAll(io.LimitReader(f, st.Size()))
 }
 
 // maxMembers bounds how many members of one structure are looked at, those of anonymous ones in it included: BTF can say that a structure

@@ -4,6 +4,7 @@
 package ciliummap
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -252,17 +253,26 @@ func TestTheDecodersReadWhereTheTableSays(t *testing.T) {
 	same("metrics_value", n, Count{Packets: 5, Bytes: 6000}, err)
 }
 
-// FuzzAlignChecker reads whatever may lie in the file's place.
+// FuzzAlignChecker reads whatever may lie in the file's place. BTF without an ELF object around it is read as well, and is what a change
+// of one byte reaches far into.
 func FuzzAlignChecker(f *testing.F) {
 	whole, err := os.ReadFile(object(f, structures()))
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, b := range [][]byte{nil, whole, whole[:len(whole)/2], []byte("\x7fELF")} {
+	few, err := os.ReadFile(object(f, structures()[:1]))
+	if err != nil {
+		f.Fatal(err)
+	}
+	at := bytes.Index(few, binary.NativeEndian.AppendUint16(nil, 0xeb9f)) // BTF's magic (include/uapi/linux/btf.h)
+	if _, err := compareLayouts(few[at:]); !errors.Is(err, btf.ErrNotFound) {
+		f.Fatalf("BTF by itself, of one structure: %v", err)
+	}
+	for _, b := range [][]byte{nil, whole, few, few[:len(few)/2], few[at:], []byte("\x7fELF")} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if differ, err := CompareLayouts(written(t, b)); err != nil && differ != nil {
+		if differ, err := compareLayouts(b); err != nil && differ != nil {
 			t.Errorf("%q with %v", differ, err)
 		}
 	})
