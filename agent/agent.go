@@ -63,8 +63,8 @@ type Config struct {
 	Fallback facts.Settings
 	// Look looks at the host.
 	Look func() facts.Facts
-	// LookHealth asks what Cilium's own probes of the other nodes have found; nil, nobody asks.
-	LookHealth func(facts.CiliumStatus) facts.CiliumHealth
+	// LookAsked adds what is looked at only when somebody asked; nil, nothing is.
+	LookAsked func(*facts.Facts)
 	// Measuring is when the tunnel meter is attached; empty is Never. StartMeter attaches it.
 	Measuring  Measuring
 	StartMeter func(tunnelmeter.Options) (Meter, error)
@@ -91,13 +91,10 @@ type Agent struct {
 	took     time.Duration // what the last look cost
 	answered string        // id of the last challenge that was answered
 	said     string        // meaning of that answer
-	peers    facts.Peers   // the peers that it was judged by
-	probes   facts.Probes  // and the paths to them
-	health   facts.CiliumHealth
-	service  facts.Kubernetes
-	refused  string // id of the last challenge that was not for this node
-	told     string // meaning of this host's own evidence when it was last written
-	toldTo   string // UID of the object that it was written to
+	judgedBy facts.Asked   // and what it was judged by beside the host's own evidence
+	refused  string        // id of the last challenge that was not for this node
+	told     string        // meaning of this host's own evidence when it was last written
+	toldTo   string        // UID of the object that it was written to
 	retry    time.Duration
 	counters [2]facts.Counters // of two looks at least watch apart, the older first
 
@@ -234,8 +231,8 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	a.measureUntil = c.ExpiresAt.Add(linger)
 	f := a.look(a.around.Pods)
 	f.Peers, f.Kubernetes = a.around.Peers, a.around.Kubernetes
-	if a.LookHealth != nil {
-		f.Health = a.LookHealth(f.Status)
+	if a.LookAsked != nil {
+		a.LookAsked(&f)
 	}
 	a.askSuspects(ctx, &f)
 	if f.Probes = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
@@ -250,7 +247,7 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.peers, a.probes, a.health, a.service = c.ID, meaning(status), f.Peers, f.Probes, f.Health, f.Kubernetes
+	a.answered, a.said, a.judgedBy = c.ID, meaning(status), f.Asked
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil
@@ -292,13 +289,13 @@ func (a *Agent) tell(ctx context.Context, n *v1alpha1.NodeCutover, open *v1alpha
 // unasked is what this host says by itself. What its peers sent and the paths to them are left out as they themselves are: one node
 // whose packets come in pieces must not make all others write.
 func (a *Agent) unasked(f facts.Facts) v1alpha1.NodeCutoverStatus {
-	f.Peers, f.Meter, f.Probes, f.Health, f.Kubernetes = facts.Peers{}, facts.Meter{}, facts.Probes{}, facts.CiliumHealth{}, facts.Kubernetes{}
+	f.Asked, f.Meter = facts.Asked{}, facts.Meter{}
 	return Report(&f, "", a.Version, a.Off)
 }
 
 // void says whether the answer to an open challenge would be another one now.
 func (a *Agent) void(f facts.Facts, open *v1alpha1.Challenge) bool {
-	f.Peers, f.Probes, f.Health, f.Kubernetes = a.peers, a.probes, a.health, a.service
+	f.Asked = a.judgedBy
 	status := Report(&f, open.Role, a.Version, a.Off)
 	return meaning(status) != a.said
 }

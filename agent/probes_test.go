@@ -120,13 +120,13 @@ func TestWhatCiliumsProbesFoundIsPartOfAnAnswer(t *testing.T) {
 		s.set(func() {
 			s.host.Liveness = facts.Liveness{Look: seen(), Stamp: time.Hour, Now: time.Hour}
 			s.host.Status = facts.CiliumStatus{Look: seen(), State: "Ok"}
-			s.agent.LookHealth = func(status facts.CiliumStatus) facts.CiliumHealth {
+			s.agent.LookAsked = func(f *facts.Facts) {
 				s.lock.Lock()
 				defer s.lock.Unlock()
-				if asked++; status.State != "Ok" {
-					t.Errorf("asked with %+v", status)
+				if asked++; f.Status.State != "Ok" {
+					t.Errorf("asked with %+v", f.Status)
 				}
-				return facts.CiliumHealth{Look: seen(), At: time.Now(), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: reached}
+				f.Health = facts.CiliumHealth{Look: seen(), At: time.Now(), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: reached}
 			}
 		})
 		s.after(10 * time.Minute)

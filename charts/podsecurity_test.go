@@ -10,8 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 )
 
 // deviations are the ways in which our pods are not what the Pod Security Standard "restricted" allows, in the words of its
@@ -26,7 +30,7 @@ var deviations = map[string]map[string]string{
 		"hostPort":                "its metrics and probes, on that network",
 		"restricted volume types": "net.d, the boot id, Cilium's pins and its sockets are files of the host; each is mounted read-only (TestTheAgentHasNoPrivileges)",
 		"runAsNonRoot != true":    "Cilium's pins are root's, of mode 0600; the alternative is a capability, CAP_DAC_OVERRIDE",
-		"runAsUser=0":             "the same; it keeps no capability but those of the tunnel meter",
+		"runAsUser=0":             "the same; it keeps no capability but those of the tunnel meter, and what asking for the maps of programs takes",
 	},
 }
 
@@ -42,8 +46,9 @@ func profiles() map[string][]string {
 		"a dry run":                   {"--set", "coordinator.dryRun=true"},
 		"one coordinator":             {"--set", "coordinator.replicas=1"},
 		"no tunnel meter":             {"--set", "agent.tunnelMeter.attached=Never,agent.tunnelMeter.perfmon=true"},
+		"maps asked, and no meter":    {"--set", "agent.tunnelMeter.attached=Never,agent.mapUses=true"},
 		"no questions between agents": {"--set", "agent.pathProbes.enabled=false"},
-		"every check off":             {"--set", "agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,Services,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Drops,Kernel}"},
+		"every check off":             {"--set", "agent.mapUses=true,agent.disableChecks={Conflist,TunnelDevice,Programs,OverlayMaps,Services,CiliumAlive,OverlayRoutes,MTU,TunnelMeter,PodAddresses,LegacyResidue,Drops,Kernel}"},
 		"an API server by its name":   {"--set", "kubernetes.serviceHost=api.example.org"},
 		"other ports":                 {"--set", "ports.agent=19791,ports.coordinatorMetrics=19792,ports.coordinatorHealth=19793"},
 		"no limits that matter much":  {"--set", "agent.resources.limits.memory=1Gi,coordinator.resources.limits.memory=4Gi"},
@@ -69,17 +74,43 @@ func TestPodSecurityIsWhatIsNeeded(t *testing.T) {
 					}
 				}
 				want := maps.Clone(deviations[pod])
-				if pod == "cutover-agent" && meterCapabilities(name) == nil {
+				if pod == "cutover-agent" && agentCapabilities(name) == nil {
 					want["seccompProfile"] = "RuntimeDefault lets bpf(2) through only with CAP_BPF or CAP_SYS_ADMIN, whose absence is worth more"
 				}
-				if pod == "cutover-agent" && meterCapabilities(name) != nil {
-					want["unrestricted capabilities"] = "CAP_BPF, CAP_NET_ADMIN and, if asked for, CAP_PERFMON: the tunnel meter"
+				if pod == "cutover-agent" && agentCapabilities(name) != nil {
+					want["unrestricted capabilities"] = "CAP_BPF, CAP_NET_ADMIN and, if asked for, CAP_PERFMON: the tunnel meter; CAP_SYS_ADMIN, if asked for: which maps programs use"
 				}
 				if diff := cmp.Diff(sorted(want), sorted(found)); diff != "" {
 					t.Errorf("%s deviates from restricted (-with a reason +as rendered):\n%s", pod, diff)
 				}
 			}
 		})
+	}
+}
+
+// TestAnAPIServerTakesEveryProfile has a real one validate the workloads, which knows combinations of privileges that it refuses.
+func TestAnAPIServerTakesEveryProfile(t *testing.T) {
+	server, err := apiserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	k := &cluster{t: t, server: server}
+	k.Client = k.as(server.Config())
+	k.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: release}})
+	for name, args := range profiles() {
+		for _, o := range decoded(t, mustRender(t, args...)) {
+			if kind := o.GetKind(); kind != "DaemonSet" && kind != "Deployment" {
+				continue
+			}
+			if err := k.Create(t.Context(), o, client.DryRunAll); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
 	}
 }
 

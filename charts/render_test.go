@@ -30,7 +30,7 @@ func one[T runtime.Object](t *testing.T, manifests string) T {
 
 func to[T any](v T) *T { return &v }
 
-// TestTheAgentHasNoPrivileges but the capabilities of the tunnel meter, where there is one.
+// TestTheAgentHasNoPrivileges but the capabilities of the tunnel meter, where there is one, and of what somebody switched on.
 func TestTheAgentHasNoPrivileges(t *testing.T) {
 	for name, args := range profiles() {
 		t.Run(name, func(t *testing.T) {
@@ -42,10 +42,10 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 				RunAsUser: to[int64](0), RunAsGroup: to[int64](0),
 				AllowPrivilegeEscalation: to(false),
 				ReadOnlyRootFilesystem:   to(true),
-				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: meterCapabilities(name)},
+				Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: agentCapabilities(name)},
 				SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			}
-			if want.Capabilities.Add == nil { // without CAP_BPF the filter would forbid to read maps
+			if want.Capabilities.Add == nil { // without CAP_BPF and CAP_SYS_ADMIN the filter would forbid to read maps
 				want.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined
 			}
 			if diff := cmp.Diff(want, pod.Containers[0].SecurityContext); diff != "" {
@@ -90,13 +90,15 @@ func TestTheAgentHasNoPrivileges(t *testing.T) {
 	}
 }
 
-// meterCapabilities are what the tunnel meter needs in a profile, and nothing else: see bpf/tunnelmeter.
-func meterCapabilities(profile string) []corev1.Capability {
+// agentCapabilities are what the tunnel meter needs in a profile (bpf/tunnelmeter), and asking which maps programs use, and nothing else.
+func agentCapabilities(profile string) []corev1.Capability {
 	switch profile {
 	case "no tunnel meter", "every check off":
 		return nil
 	case "everything":
-		return []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON"}
+		return []corev1.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN"}
+	case "maps asked, and no meter":
+		return []corev1.Capability{"SYS_ADMIN"}
 	}
 	return []corev1.Capability{"BPF", "NET_ADMIN"}
 }

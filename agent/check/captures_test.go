@@ -104,11 +104,11 @@ func TestNoProgramOfACaptureIsNeedless(t *testing.T) {
 				t.Errorf("%s without %+v: %s %s", folder, p, x.Verdict, x.Message)
 			}
 		}
-		for i, name := range load().Programs.Sockets {
+		for i, p := range load().Programs.Sockets {
 			f := load()
 			f.Programs.Sockets = slices.Delete(f.Programs.Sockets, i, i+1)
-			if x := judged(f); (x.Verdict == v1alpha1.VerdictFail) != slices.Contains(socketPrograms(), name) {
-				t.Errorf("%s without %s: %s %s", folder, name, x.Verdict, x.Message)
+			if x := judged(f); (x.Verdict == v1alpha1.VerdictFail) != slices.Contains(socketPrograms(), p.Name) {
+				t.Errorf("%s without %s: %s %s", folder, p.Name, x.Verdict, x.Message)
 			}
 		}
 	}
@@ -152,7 +152,7 @@ func captured(t *testing.T, folder string) *facts.Facts {
 		case "tc/globals/":
 			f.Pins.Names = append(f.Pins.Names, name)
 		case "cilium/socketlb/links/cgroup/":
-			f.Programs.Sockets, f.Programs.SocketsOnce = append(f.Programs.Sockets, name), true
+			f.Programs.Sockets, f.Programs.SocketsOnce = append(f.Programs.Sockets, facts.SocketProgram{Name: name}), true
 		default:
 			t.Fatalf("%s holds %s", folder, pin)
 		}

@@ -41,8 +41,12 @@ func descriptions() []description {
 		},
 		{
 			v1alpha1.CheckPrograms, "Are Cilium's programs attached wherever this node's mode needs them, and is it a mode that this role allows?",
-			"the links and the names of the maps that Cilium has pinned in its bpffs, and classic tc filters, by rtnetlink",
-			[]v1alpha1.Reason{v1alpha1.ProgramMissing, v1alpha1.ModeUnclear, v1alpha1.ModeTooEarly, v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable},
+			"the links and the names of the maps that Cilium has pinned in its bpffs, and classic tc filters, by rtnetlink; with the chart's `agent.mapUses`, and while the coordinator asks, also which of " +
+				"the maps that are pinned now each of these programs uses, itself or by tail calls. Without it nothing is said of that: MTU's paths and Drops have to do",
+			[]v1alpha1.Reason{
+				v1alpha1.ProgramMissing, v1alpha1.ModeUnclear, v1alpha1.ModeTooEarly, v1alpha1.ProgramUsesOldMap, v1alpha1.MapUsesUnknown,
+				v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable,
+			},
 		},
 		{
 			v1alpha1.CheckOverlayMaps, "Do Cilium's pinned maps know this node's endpoints and every peer as they really are?",
@@ -64,9 +68,7 @@ func descriptions() []description {
 		{
 			v1alpha1.CheckCiliumAlive, "Is the agent that owns the datapath alive now? Pods go on working without it, and nothing new does.",
 			"`cilium_runtime_config`, beside CLOCK_MONOTONIC; what the agent says at its socket (`/v1/healthz`, `/v1/config`) and, while the coordinator asks, what Cilium's own probes have found (`/v1beta/status`)",
-			[]v1alpha1.Reason{
-				v1alpha1.CiliumStopped, v1alpha1.CiliumUnwell, v1alpha1.CiliumSilent, v1alpha1.CiliumProbesFail, v1alpha1.CiliumLivenessUnreadable,
-			},
+			[]v1alpha1.Reason{v1alpha1.CiliumStopped, v1alpha1.CiliumUnwell, v1alpha1.CiliumSilent, v1alpha1.CiliumProbesFail, v1alpha1.CiliumLivenessUnreadable},
 		},
 		{
 			v1alpha1.CheckOverlayRoutes, "Does every peer's pod CIDR go to `cilium_host` with the tunnel's MTU, and do packets of the VPC CNI's pods get that far?",

@@ -15,8 +15,8 @@ import (
 
 // programs asks whether the datapath is really loaded: on the tunnel, on Cilium's pair of interfaces, on the NIC, on every pod,
 // and on the sockets where they translate Services. On a real node net.d, the pins and Cilium's own OK come 7 to 13 seconds
-// before the last program is attached, so none of them proves anything; a program on its interface does. Whether it uses the
-// maps that are pinned now is not proved: asking for a program's maps takes CAP_SYS_ADMIN, which this agent never has.
+// before the last program is attached, so none of them proves anything; a program on its interface does. Which maps it uses is
+// judged in mapsused.go, where somebody asked for that.
 func programs(s *scene) v1alpha1.Finding {
 	if s.f.Links.Sight != facts.Seen {
 		return unreadable("interfaces", s.f.Links.Look)
@@ -28,6 +28,7 @@ func programs(s *scene) v1alpha1.Finding {
 	m := modeOf(s.f)
 	wanted := s.wantedPrograms(m, nic)
 	var missing []string
+	var attached []attachedProgram
 	via := map[string]int{}
 	for _, w := range wanted {
 		p, ok := s.program(w)
@@ -36,13 +37,17 @@ func programs(s *scene) v1alpha1.Finding {
 			continue
 		}
 		via[p.Via]++
+		attached = append(attached, attachedProgram{w.name + " on " + w.on, p.ID})
 	}
 	if m.sockets {
 		for _, name := range socketPrograms() {
-			if !slices.Contains(s.f.Programs.Sockets, name) {
+			if !slices.ContainsFunc(s.f.Programs.Sockets, func(p facts.SocketProgram) bool { return p.Name == name }) {
 				missing = append(missing, name+" on the cgroups")
 			}
 		}
+	}
+	for _, p := range s.f.Programs.Sockets {
+		attached = append(attached, attachedProgram{p.Name + " on the cgroups", p.ID})
 	}
 	evidence := []v1alpha1.Evidence{
 		number("wanted", len(wanted), "programs"), number("missing", len(missing), "programs"), number("tcx", via["tcx"], "programs"),
@@ -64,7 +69,11 @@ func programs(s *scene) v1alpha1.Finding {
 	if m.nat && s.role == v1alpha1.RoleLegacy {
 		return with(fail(v1alpha1.ModeTooEarly, "this old node has Cilium with %s: answers of the VPC CNI's pods to node ports, or their packets to overlay pods of other nodes, are lost; give it kubeProxyReplacement=false, nodePort.enabled=false and bpf.masquerade=false, by a CiliumNodeConfig if new nodes have them, until it is replaced", m), evidence...)
 	}
-	return with(pass(v1alpha1.AsWanted, "the %d programs that Cilium needs with %s are attached; that they use the maps pinned now is not proved, which would take CAP_SYS_ADMIN", len(wanted), m), evidence...)
+	f, more := s.mapsUsed(m, attached)
+	if f.Verdict == v1alpha1.VerdictPass {
+		f.Message = v1alpha1.Message(fmt.Sprintf("the %d programs that Cilium needs with %s are attached; %s", len(wanted), m, f.Message))
+	}
+	return with(f, append(evidence, more...)...)
 }
 
 // wantedProgram is a program and its place.

@@ -14,6 +14,13 @@ import (
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
+func onCgroups(names ...string) (out []facts.SocketProgram) {
+	for _, name := range names {
+		out = append(out, facts.SocketProgram{Name: name})
+	}
+	return out
+}
+
 func TestPrograms(t *testing.T) {
 	lose := func(name string) func(*facts.Facts) {
 		return func(f *facts.Facts) {
@@ -27,7 +34,7 @@ func TestPrograms(t *testing.T) {
 		f.Programs.List = append(f.Programs.List, facts.Program{Name: "cil_to_netdev", Link: ixNIC, Egress: true, Via: "tcx"})
 	}
 	sockets := func(names ...string) func(*facts.Facts) {
-		return func(f *facts.Facts) { f.Programs.Sockets = names }
+		return func(f *facts.Facts) { f.Programs.Sockets = onCgroups(names...) }
 	}
 	socketsOnce := func(f *facts.Facts) { f.Programs.SocketsOnce = true }
 	socketLB := func(on bool) func(*facts.Facts) { return func(f *facts.Facts) { f.Status.SocketLB = &on } }

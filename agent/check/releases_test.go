@@ -156,6 +156,16 @@ func plantedFaults() map[string]planted {
 		"a half-filled cilium_lxc": {func(r *raw, _ *facts.Facts) {
 			r.lxc = slices.DeleteFunc(r.lxc, func(e rawEntry) bool { return binary.NativeEndian.Uint32(e.value) == 0 })
 		}, maps, doubts, []v1alpha1.Reason{v1alpha1.MapIncomplete}},
+		"a program that holds an old map": {func(_ *raw, f *facts.Facts) {
+			mapsAsked(f)
+			held(f, "cil_from_overlay", ciliummap.Uses{Now: []string{ciliummap.EndpointsPin}, Old: []string{ciliummap.IPCachePin}})
+		}, v1alpha1.CheckPrograms, fails, []v1alpha1.Reason{v1alpha1.ProgramUsesOldMap}},
+		"programs of which none uses the pinned ipcache": {func(_ *raw, f *facts.Facts) {
+			mapsAsked(f)
+			for id := range f.MapUses.By {
+				f.MapUses.By[id] = ciliummap.Uses{Now: []string{ciliummap.EndpointsPin}}
+			}
+		}, v1alpha1.CheckPrograms, doubts, []v1alpha1.Reason{v1alpha1.MapUsesUnknown}},
 		"an agent that is dead": {func(_ *raw, f *facts.Facts) { f.Liveness.Now += facts.MaxSilence }, v1alpha1.CheckCiliumAlive, fails, []v1alpha1.Reason{v1alpha1.CiliumStopped}},
 		"no program at the tunnel": {func(_ *raw, f *facts.Facts) {
 			f.Programs.List = slices.DeleteFunc(f.Programs.List, func(p facts.Program) bool { return p.Name == "cil_from_overlay" })
@@ -192,9 +202,17 @@ func TestEveryReleaseInEveryModeIsJudged(t *testing.T) {
 				if o := f.ConfDir.Judge(); o.State != cniconf.Ready {
 					t.Fatalf("net.d: %s", o.Why)
 				}
-				for _, x := range Judge(f, v1alpha1.RoleOverlay, nil) {
-					if x.Verdict != v1alpha1.VerdictPass && x.Reason != v1alpha1.MeterAtRest { // nobody asks
-						t.Errorf("%s: %s %s: %s", x.Check, x.Verdict, x.Reason, x.Message)
+				for _, proved := range []bool{false, true} {
+					if proved {
+						mapsAsked(f)
+					}
+					for _, x := range Judge(f, v1alpha1.RoleOverlay, nil) {
+						if x.Verdict != v1alpha1.VerdictPass && x.Reason != v1alpha1.MeterAtRest { // nobody asks
+							t.Errorf("%s: %s %s: %s", x.Check, x.Verdict, x.Reason, x.Message)
+						}
+						if x.Check == v1alpha1.CheckPrograms && strings.Contains(x.Message, "is not proved") == proved {
+							t.Errorf("asked for maps: %t: %s", proved, x.Message)
+						}
 					}
 				}
 			})

@@ -133,7 +133,6 @@ func overlayNode() *facts.Facts {
 		Layouts:  facts.Layouts{Look: seen},
 		Liveness: facts.Liveness{Look: seen, Stamp: time.Hour, Now: time.Hour + 400*time.Millisecond},
 		Status:   facts.CiliumStatus{Look: seen, State: "Ok", Message: "1.18.11", DeviceMTU: 9001, RouteMTU: 8951},
-		Health:   facts.CiliumHealth{Look: seen, At: now.Add(-time.Minute), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: 2},
 		Counters: facts.Counters{Look: seen, At: time.Hour, By: counts(forwarded, 5000, dropNoTunnel, 40)},
 		Earlier:  facts.Counters{Look: seen, At: time.Hour - 30*time.Second, By: counts(forwarded, 4000, dropNoTunnel, 40)},
 		Meter:    meter(whole("10.0.2.10"), whole("10.0.3.10")),
@@ -148,7 +147,10 @@ func overlayNode() *facts.Facts {
 			Name: "n1", Created: longAgo, InternalIPs: []netip.Addr{ip("10.0.1.10")}, CiliumIPs: []netip.Addr{ip("10.244.1.1")},
 			HealthIP: ip("10.244.1.5"), PodCIDRs: []netip.Prefix{cidr("10.244.1.0/24")},
 		}},
-		Peers: facts.Peers{Look: seen, List: []facts.Peer{peer("n2", "10.0.2.10", "10.244.2.0/24"), peer("n3", "10.0.3.10", "10.244.3.0/24")}},
+		Asked: facts.Asked{
+			Peers:  facts.Peers{Look: seen, List: []facts.Peer{peer("n2", "10.0.2.10", "10.244.2.0/24"), peer("n3", "10.0.3.10", "10.244.3.0/24")}},
+			Health: facts.CiliumHealth{Look: seen, At: now.Add(-time.Minute), Interval: time.Minute, Hosts: 2, HostsReached: 2, Endpoints: 2, EndpointsReached: 2},
+		},
 	}
 }
 

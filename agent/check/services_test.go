@@ -17,7 +17,7 @@ func port(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 // replaced is a node on which Cilium replaces kube-proxy, with default/kubernetes and a Service without backends.
 func replaced() *facts.Facts {
 	f := overlayNode()
-	f.Programs.Sockets, f.Programs.SocketsOnce = socketPrograms(), true
+	f.Programs.Sockets, f.Programs.SocketsOnce = onCgroups(socketPrograms()...), true
 	api := ciliummap.Frontend{Addr: port("10.96.0.1:443"), Proto: tcp}
 	f.Services = facts.Services{Look: seen, Services: ciliummap.Services{
 		Frontends: map[ciliummap.Frontend]ciliummap.Counts{api: {Active: 2}, {Addr: port("10.96.0.9:80"), Proto: tcp}: {}},

@@ -61,17 +61,23 @@ type Facts struct {
 	Counters   Counters
 	Earlier    Counters // of an earlier look, by which a rise is told
 	Meter      Meter
-	Probes     Probes
-	Health     CiliumHealth
 	Boot       Boot
 	Kernel     Kernel
 
-	// What the Kubernetes API says of this node and, when somebody asked, of the others.
-	Pods  Pods
-	Own   Own
-	Peers Peers
-	// Kubernetes is looked at only when somebody asked.
+	// What the Kubernetes API says of this node.
+	Pods Pods
+	Own  Own
+
+	Asked
+}
+
+// Asked is what is looked at only when somebody asked: it is of other nodes or of the cluster, or dear.
+type Asked struct {
+	Peers      Peers
 	Kubernetes Kubernetes
+	Probes     Probes
+	Health     CiliumHealth
+	MapUses    MapUses
 }
 
 // Settings is what the Cutover (or, without an API server, the command line) says a node should be like.
@@ -183,7 +189,7 @@ type Forwarding struct {
 type Programs struct {
 	Look
 	List    []Program
-	Sockets []string // names of those on a cgroup, in full, as cil_sock4_connect
+	Sockets []SocketProgram
 	// SocketsOnce: Cilium has its directory for links on cgroups. It makes it before it attaches anything at all, and only to
 	// translate at sockets; 1.18 and 1.19 leave it, empty, when they no longer do (Cilium pkg/datapath/loader/base.go, pkg/socketlb).
 	SocketsOnce bool
@@ -192,9 +198,24 @@ type Programs struct {
 // Program is one program of Cilium's that is attached to an interface now.
 type Program struct {
 	Name   string // in full, as cil_from_overlay
+	ID     uint32 // the kernel's
 	Link   int    // index of the interface
 	Egress bool
 	Via    string // tcx or tc
+}
+
+// SocketProgram is one program of Cilium's that is attached to a cgroup now.
+type SocketProgram struct {
+	Name string // in full, as cil_sock4_connect
+	ID   uint32 // the kernel's
+}
+
+// MapUses is which of the maps that Cilium has pinned its attached programs use. NotLooked also where this process is not to ask.
+type MapUses struct {
+	Look
+	// NotAllowed: it Failed because this process lacks a capability.
+	NotAllowed bool
+	By         map[uint32]ciliummap.Uses // by the IDs of programs; those that were gone are missing
 }
 
 // Pins are the names of the maps that Cilium has pinned.
@@ -259,7 +280,7 @@ type CiliumStatus struct {
 	RouteMTU   int    // of the routes into the tunnel, in bytes
 }
 
-// CiliumHealth is what Cilium's own probes of the other nodes have found. They are looked at only when somebody asked.
+// CiliumHealth is what Cilium's own probes of the other nodes have found.
 type CiliumHealth struct {
 	Look
 	At       time.Time     // when the last round of probes began; the zero Time before the first
@@ -291,7 +312,7 @@ type Meter struct {
 	Window time.Duration
 }
 
-// Probes are how large a packet may be between this node and some of its peers. They are measured only when somebody asked.
+// Probes are how large a packet may be between this node and some of its peers.
 type Probes struct {
 	Look
 	// Most is the largest packet that was asked about, in bytes: what the tunnel sends at most.
@@ -343,7 +364,7 @@ type Own struct {
 	CiliumNode
 }
 
-// Peers are the other nodes' CiliumNodes. They are looked at only when somebody asked.
+// Peers are the other nodes' CiliumNodes.
 type Peers struct {
 	Look
 	List []Peer

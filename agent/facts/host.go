@@ -26,6 +26,8 @@ type Host struct {
 	CiliumRun string
 	// ConfDir is the runtime's net.d as the host names it.
 	ConfDir string
+	// MapUses: this process is to ask which maps Cilium's programs use.
+	MapUses bool
 }
 
 // Look gathers all that the host shows by itself. It never fails as a whole: each part says how it went.
@@ -47,8 +49,14 @@ func (h Host) Look() Facts {
 	return f
 }
 
-// LookHealth asks what Cilium's own probes of the other nodes have found. That is not the host's own evidence, and of its size.
-func (h Host) LookHealth(s CiliumStatus) CiliumHealth { return lookHealth(h.CiliumRun, s) }
+// LookAsked adds what the host shows only to somebody who asks: what Cilium's own probes of the other nodes have found, which is not
+// the host's own evidence; and which maps its programs use, some thousand system calls on a full node.
+func (h Host) LookAsked(f *Facts) {
+	f.Health = lookHealth(h.CiliumRun, f.Status)
+	if h.MapUses {
+		f.MapUses = lookMapUses(h.BPFFS, f.Programs)
+	}
+}
 
 const bootIDFile = "proc/sys/kernel/random/boot_id"
 

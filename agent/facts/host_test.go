@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/cniconf"
 )
 
@@ -211,6 +212,12 @@ func TestSeesProgramsAttachedByEitherWay(t *testing.T) {
 		{Name: "cil_from_container", Link: ix["lxc_health"], Via: "tcx"},
 		{Name: "cil_from_netdev", Link: ix["eth0"], Via: "tc"},
 	}
+	for i := range got.List {
+		if got.List[i].ID == 0 {
+			t.Errorf("%s has no ID", got.List[i].Name)
+		}
+		got.List[i].ID = 0
+	}
 	if diff := cmp.Diff(want, got.List); diff != "" {
 		t.Error(diff)
 	}
@@ -221,6 +228,58 @@ func TestSeesProgramsAttachedByEitherWay(t *testing.T) {
 	withoutCapabilities(t, func() { got = lookPrograms(root, lookLinks()) })
 	if got.Sight != Seen || !got.SocketsOnce || len(got.Sockets) > 0 {
 		t.Errorf("an empty directory of links on cgroups: %+v", got)
+	}
+}
+
+// TestWhichMapsProgramsUseIsAskedOnlyIfSomebodySaysSo, and takes CAP_SYS_ADMIN, which is named where it is missing.
+func TestWhichMapsProgramsUseIsAskedOnlyIfSomebodySaysSo(t *testing.T) {
+	ix := node(t)
+	root := bpffs(t)
+	must(t, os.MkdirAll(filepath.Join(root, "tc/globals"), 0o755))
+	shape := ebpf.MapSpec{Name: "cilium_lxc", Type: ebpf.Hash, KeySize: 20, ValueSize: 48, MaxEntries: 8, Flags: unix.BPF_F_NO_PREALLOC}
+	before, err := ebpf.NewMap(&shape)
+	must(t, err)
+	t.Cleanup(func() { before.Close() })
+	now, err := ebpf.NewMap(&shape)
+	must(t, err)
+	t.Cleanup(func() { now.Close() })
+	must(t, now.Pin(filepath.Join(root, "tc/globals/cilium_lxc")))
+	attach := func(name string, used *ebpf.Map, hook ebpf.AttachType) {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.SchedCLS, License: "Apache-2.0",
+			Instructions: asm.Instructions{asm.LoadMapPtr(asm.R1, used.FD()), asm.Mov.Imm(asm.R0, -1), asm.Return()},
+		})
+		must(t, err)
+		t.Cleanup(func() { p.Close() })
+		l, err := link.AttachTCX(link.TCXOptions{Interface: ix["cilium_vxlan"], Program: p, Attach: hook})
+		must(t, err)
+		t.Cleanup(func() { l.Close() })
+		dir := filepath.Join(root, "cilium/devices/cilium_vxlan/links")
+		must(t, os.MkdirAll(dir, 0o755))
+		must(t, l.Pin(filepath.Join(dir, name)))
+	}
+	attach("cil_from_overlay", before, ebpf.AttachTCXIngress)
+	attach("cil_to_overlay", now, ebpf.AttachTCXEgress)
+
+	var f Facts
+	f.Programs = lookPrograms(root, lookLinks())
+	Host{BPFFS: root}.LookAsked(&f)
+	if f.MapUses.Sight != NotLooked {
+		t.Errorf("nobody said so: %+v", f.MapUses)
+	}
+	withoutCapabilities(t, func() { Host{BPFFS: root, MapUses: true}.LookAsked(&f) })
+	if f.MapUses.Sight != Failed || !f.MapUses.NotAllowed || !strings.Contains(f.MapUses.Detail, "CAP_SYS_ADMIN") {
+		t.Errorf("without the capability: %+v", f.MapUses)
+	}
+	Host{BPFFS: root, MapUses: true}.LookAsked(&f)
+	if f.MapUses.Sight != Seen || f.MapUses.NotAllowed || len(f.MapUses.By) != 2 {
+		t.Fatalf("%+v", f.MapUses)
+	}
+	want := map[string]ciliummap.Uses{"cil_from_overlay": {Old: []string{"cilium_lxc"}}, "cil_to_overlay": {Now: []string{"cilium_lxc"}}}
+	for _, p := range f.Programs.List {
+		if diff := cmp.Diff(want[p.Name], f.MapUses.By[p.ID]); diff != "" {
+			t.Errorf("%s: %s", p.Name, diff)
+		}
 	}
 }
 

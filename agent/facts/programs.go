@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -47,7 +48,7 @@ func lookPrograms(bpffs string, links Links) Programs {
 	out.SocketsOnce = once
 	for _, l := range sockets {
 		if !l.Detached() {
-			out.Sockets = append(out.Sockets, l.Program)
+			out.Sockets = append(out.Sockets, SocketProgram{Name: l.Program, ID: uint32(l.ProgramID)})
 		}
 	}
 	if links.Sight != Seen {
@@ -71,7 +72,7 @@ func tcxProgram(l ciliummap.PinnedLink) (Program, bool) {
 	}
 	switch l.Attach {
 	case ebpf.AttachTCXIngress, ebpf.AttachTCXEgress:
-		return Program{Name: l.Program, Link: int(l.IfIndex), Egress: l.Attach == ebpf.AttachTCXEgress, Via: "tcx"}, true
+		return Program{Name: l.Program, ID: uint32(l.ProgramID), Link: int(l.IfIndex), Egress: l.Attach == ebpf.AttachTCXEgress, Via: "tcx"}, true
 	}
 	return Program{}, false
 }
@@ -106,10 +107,30 @@ func classicPrograms(l Link) ([]Program, Look) {
 				continue
 			}
 			name, _, _ := strings.Cut(bpf.Name, "-")
-			out = append(out, Program{Name: name, Link: l.Index, Egress: egress, Via: "tc"})
+			out = append(out, Program{Name: name, ID: uint32(bpf.Id), Link: l.Index, Egress: egress, Via: "tc"})
 		}
 	}
 	return out, Look{Sight: Seen}
+}
+
+// lookMapUses asks of every attached program which of the pinned maps it uses, itself or by tail calls.
+func lookMapUses(bpffs string, p Programs) MapUses {
+	var ids []ebpf.ProgramID
+	for _, x := range p.List {
+		ids = append(ids, ebpf.ProgramID(x.ID))
+	}
+	for _, x := range p.Sockets {
+		ids = append(ids, ebpf.ProgramID(x.ID))
+	}
+	uses, err := ciliummap.ReadUses(filepath.Join(bpffs, ciliummap.GlobalsDir), ids)
+	if err != nil {
+		return MapUses{Look: mapLook(bpffs, err), NotAllowed: errors.As(err, new(ciliummap.NotAllowedError))}
+	}
+	out := MapUses{Look: Look{Sight: Seen}, By: make(map[uint32]ciliummap.Uses, len(uses))}
+	for id, u := range uses {
+		out.By[uint32(id)] = u
+	}
+	return out
 }
 
 func isBPFFS(path string) bool {

@@ -40,7 +40,7 @@ func pinServices(t *testing.T, root string) (services, backends *ebpf.Map) {
 func TestServicesAreReadWhereCiliumTranslatesThem(t *testing.T) {
 	needsRoot(t)
 	root := bpffs(t)
-	translating := Programs{Sockets: []string{"cil_sock4_connect"}}
+	translating := Programs{Sockets: []SocketProgram{{Name: "cil_sock4_connect"}}}
 	if s := lookServices(root, Programs{}); s.Sight != NotLooked || s.Detail == "" {
 		t.Errorf("kube-proxy's: %+v", s)
 	}

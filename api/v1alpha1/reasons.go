@@ -74,6 +74,10 @@ const (
 	ModeUnclear Reason = "ModeUnclear"
 	// ModeTooEarly: kube-proxy replacement, node ports or masquerade in BPF is on where pods of the VPC CNI are.
 	ModeTooEarly Reason = "ModeTooEarly"
+	// ProgramUsesOldMap: an attached program, or one that it calls, uses a map that was pinned before the present one.
+	ProgramUsesOldMap Reason = "ProgramUsesOldMap"
+	// MapUsesUnknown: which maps the attached programs use was to be asked, and could not be.
+	MapUsesUnknown Reason = "MapUsesUnknown"
 )
 
 // Reasons of the check OverlayMaps.

@@ -6,7 +6,7 @@
 // It opens maps read-only, writes nothing, creates nothing in the kernel and asks for no capability:
 // uid 0 (Cilium's pins are mode 0600) and a seccomp profile that lets bpf(2) through are enough. The tests prove it
 // for the kernel they run on; older kernels with kernel.unprivileged_bpf_disabled set want CAP_BPF.
-// It never opens an object by its ID, so it never needs CAP_SYS_ADMIN.
+// Only [ReadUses] opens objects by their IDs, which takes CAP_SYS_ADMIN; nothing else needs it.
 //
 // # What a return means
 //

@@ -14,6 +14,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+
+	"github.com/cni-cutover/cni-cutover/internal/capability"
 )
 
 // figure is what one program costs for one packet, net of a program that does nothing.
@@ -140,8 +142,8 @@ func perPacket(tb testing.TB, p *ebpf.Program, data packet) float64 {
 func measureWithoutPerfmon(access Access) func() {
 	return func() {
 		t := &failing{}
-		must(t, keepOnly(capBPF, capNetAdmin))
-		if have(capPerfmon) {
+		must(t, keepOnly(capability.BPF, capability.NetAdmin))
+		if capability.Held(capability.Perfmon) {
 			t.Fatal("CAP_PERFMON is still there")
 		}
 		must(t, json.NewEncoder(os.Stdout).Encode(measure(t, access, false)))

@@ -10,16 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
-)
 
-type capability uint
-
-// linux/capability.h
-const (
-	capNetAdmin capability = unix.CAP_NET_ADMIN
-	capSysAdmin capability = unix.CAP_SYS_ADMIN // contains the next two
-	capPerfmon  capability = unix.CAP_PERFMON   // only for reading packets in place
-	capBPF      capability = unix.CAP_BPF
+	"github.com/cni-cutover/cni-cutover/internal/capability"
 )
 
 // MissingCapabilityError says which capabilities the process would need and has not. Nothing was attached.
@@ -30,27 +22,15 @@ func (e *MissingCapabilityError) Error() string {
 		", not in this process's effective set: add it to the container's securityContext.capabilities, or switch the meter off"
 }
 
-// have looks at this thread: bpf(2) and netlink judge the thread that calls. What cannot be read counts as there, so
-// that the kernel decides.
-func have(c capability) bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if unix.Capget(&hdr, &sets[0]) != nil {
-		return true
-	}
-	holds := func(c capability) bool { return sets[c/32].Effective&(1<<(c%32)) != 0 }
-	return holds(c) || c != capNetAdmin && holds(capSysAdmin)
-}
-
 // Allowed returns a [MissingCapabilityError] where this thread may not do what [Start] does, and changes nothing. Start asks it
 // before its first call into the kernel, because libraries explain an EPERM by what it meant to them once:
 // without CAP_BPF as a low RLIMIT_MEMLOCK, without CAP_NET_ADMIN as a kernel before 4.15.
 func Allowed() error {
 	var names []string
-	if !have(capBPF) {
+	if !capability.Held(capability.BPF) {
 		names = append(names, "CAP_BPF (to load programs and make maps)")
 	}
-	if !have(capNetAdmin) {
+	if !capability.Held(capability.NetAdmin) {
 		names = append(names, "CAP_NET_ADMIN (to attach programs to interfaces and see their order)")
 	}
 	if len(names) == 0 {

@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/capability"
 )
 
 // roleVariable makes this program play one of roles instead of running tests.
@@ -51,9 +53,9 @@ func child(tb testing.TB, role string, says any) {
 // order is what an owner is told, and answer what it says: first how Start went, then one a line that it reads.
 type order struct {
 	Options
-	Keep  []capability // nil: all
-	NoBPF bool         // a seccomp profile refuses bpf(2)
-	NoTCX bool         // a kernel that does not know it
+	Keep  []capability.Capability // nil: all
+	NoBPF bool                    // a seccomp profile refuses bpf(2)
+	NoTCX bool                    // a kernel that does not know it
 }
 
 type answer struct {
@@ -152,7 +154,7 @@ func (r Reading) packets() (sum uint64) {
 }
 
 // keepOnly takes every other capability from this thread, on which the caller stays.
-func keepOnly(keep ...capability) error {
+func keepOnly(keep ...capability.Capability) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	for _, c := range keep {

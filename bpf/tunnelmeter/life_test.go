@@ -16,6 +16,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/capability"
 )
 
 func TestWithTCXNothingIsLeftWhenItsOwnerIsKilled(t *testing.T) {
@@ -147,15 +149,15 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		says, not []string
 		typed     bool
 	}{
-		"no capability":   {order{Keep: []capability{}}, []string{"CAP_BPF (to load", "CAP_NET_ADMIN (to attach", "securityContext"}, nil, true},
-		"only NET_ADMIN":  {order{Keep: []capability{capNetAdmin}}, []string{"CAP_BPF"}, []string{"CAP_NET_ADMIN"}, true},
-		"only BPF":        {order{Keep: []capability{capBPF}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
-		"only SYS_ADMIN":  {order{Keep: []capability{capSysAdmin}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
+		"no capability":   {order{Keep: []capability.Capability{}}, []string{"CAP_BPF (to load", "CAP_NET_ADMIN (to attach", "securityContext"}, nil, true},
+		"only NET_ADMIN":  {order{Keep: []capability.Capability{capability.NetAdmin}}, []string{"CAP_BPF"}, []string{"CAP_NET_ADMIN"}, true},
+		"only BPF":        {order{Keep: []capability.Capability{capability.BPF}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
+		"only SYS_ADMIN":  {order{Keep: []capability.Capability{capability.SysAdmin}}, []string{"CAP_NET_ADMIN"}, []string{"CAP_BPF"}, true},
 		"a profile":       {order{NoBPF: true}, []string{"operation not permitted", "seccomp"}, []string{"consider rlimit"}, false},
 		"a profile, tc":   {order{NoBPF: true, Options: Options{Hook: Classic}}, []string{"operation not permitted", "seccomp"}, []string{"consider rlimit"}, false},
-		"what is wanted":  {order{Keep: []capability{capBPF, capNetAdmin}}, nil, nil, false},
-		"the same by tc":  {order{Keep: []capability{capBPF, capNetAdmin}, Options: Options{Hook: Classic}}, nil, nil, false},
-		"copying program": {order{Keep: []capability{capBPF, capNetAdmin}, Options: Options{Access: Copied}}, nil, nil, false},
+		"what is wanted":  {order{Keep: []capability.Capability{capability.BPF, capability.NetAdmin}}, nil, nil, false},
+		"the same by tc":  {order{Keep: []capability.Capability{capability.BPF, capability.NetAdmin}, Options: Options{Hook: Classic}}, nil, nil, false},
+		"copying program": {order{Keep: []capability.Capability{capability.BPF, capability.NetAdmin}, Options: Options{Access: Copied}}, nil, nil, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

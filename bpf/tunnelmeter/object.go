@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
+
+	"github.com/cni-cutover/cni-cutover/internal/capability"
 )
 
 // object is meter.c compiled (make generate); little endian, which is what amd64 and arm64 are.
@@ -97,7 +99,7 @@ func loadBest(v variant, load func(variant) (*loaded, error)) (*loaded, Access, 
 		return nil, "", "", errors.Join(copied, direct)
 	}
 	why := "the kernel refuses to let a program read packets in place: " + direct.Error()
-	if !have(capPerfmon) {
+	if !capability.Held(capability.Perfmon) {
 		why += " (CAP_PERFMON may cure it)"
 	}
 	return l, Copied, why, nil

@@ -96,7 +96,7 @@ func look(ctx context.Context, o *options, w io.Writer, format string, role v1al
 	f.At = at
 	f.Settings, f.Node, f.Own, f.Pods, f.Peers = around.Settings, around.Node, around.Own, around.Pods, around.Peers
 	f.Kubernetes = around.Kubernetes
-	f.Health = o.host.LookHealth(f.Status)
+	o.host.LookAsked(&f)
 	agent.AskSuspects(&f, askNodes)
 	status := agent.Report(&f, role, version, off)
 	_, why := check.Role(&f)

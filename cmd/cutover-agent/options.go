@@ -43,6 +43,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.host.BPFFS, "bpffs", "/sys/fs/bpf", "where the host's bpffs is mounted")
 	f.StringVar(&o.host.CiliumRun, "cilium-run", "/var/run/cilium", "where Cilium's runtime directory is mounted; empty, its sockets are not asked")
 	f.StringVar(&o.host.ConfDir, "cni-conf-dir", "/etc/cni/net.d", "the runtime's CNI configuration directory, as the host names it")
+	f.BoolVar(&o.host.MapUses, "map-uses", false, "ask which of the pinned maps Cilium's programs use; needs CAP_SYS_ADMIN")
 	f.DurationVar(&o.interval, "interval", 30*time.Second, "mean time between looks that nothing asked for")
 	f.StringSliceVar(&o.off, "disable-checks", nil, "checks that are switched off; they are reported as NotAsked")
 	f.StringSliceVar(&o.overlay, "overlay-cidrs", nil, "pod CIDRs of the overlay, used where there is no Cutover to say them")

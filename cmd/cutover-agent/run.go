@@ -22,6 +22,7 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/agent"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
@@ -72,6 +73,11 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	if measuring, err = measure(measuring, off, log); err != nil {
 		return err
 	}
+	if o.host.MapUses {
+		if err := ciliummap.MayAskUses(); err != nil {
+			log.Warn("which maps Cilium's programs use cannot be asked, so Programs will be Unknown", "error", err)
+		}
+	}
 	fallback, err := o.fallback()
 	if err != nil {
 		return err
@@ -85,7 +91,7 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, LookHealth: o.host.LookHealth, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, LookAsked: o.host.LookAsked, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {

@@ -21,6 +21,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 )
 
 // twoNodes is two nodes with their agents running and knowing each other.
@@ -369,6 +371,56 @@ func TestTrafficOutlivesTheAgent(t *testing.T) {
 	if second := a.newPod(t, "second"); second.ip == client.ip {
 		t.Errorf("the address %s was given twice", client.ip)
 	}
+}
+
+// TestProgramsKeepTheIPCacheBeforeUntilAnAgentLoadsThemAnew starts an agent that gets no further than its maps, and then one that does:
+// what our own reader says of a node on which Cilium has just started.
+func TestProgramsKeepTheIPCacheBeforeUntilAnAgentLoadsThemAnew(t *testing.T) {
+	a, b := twoNodes(t)
+	a.newPod(t, "client")
+	users := map[string]bool{"cil_from_overlay": true, "cil_from_host": true, "cil_from_netdev": true, "cil_from_container": true}
+	wantOld := func(old bool) string {
+		for name, uses := range a.mapUses(t) {
+			if slices.Contains(uses.Old, ciliummap.IPCachePin) != (old && users[name]) || slices.Contains(uses.Now, ciliummap.IPCachePin) != (!old && users[name]) {
+				return fmt.Sprintf("%s uses %+v", name, uses)
+			}
+		}
+		return ""
+	}
+	if wrong := wantOld(false); wrong != "" {
+		t.Error(wrong)
+	}
+	a.agent.kill()
+	a.startAgent(t, time.Hour)
+	if wrong := wantOld(true); wrong != "" {
+		t.Errorf("while the agent starts: %s", wrong)
+	}
+	a.agent.kill()
+	a.startAgent(t, 0)
+	a.tellPeers(t, b)
+	until(t, "programs with the pinned ipcache", func() bool { return wantOld(false) == "" })
+}
+
+// mapUses is which maps the programs at the node's devices and pods use, by their names.
+func (n *node) mapUses(t *testing.T) map[string]ciliummap.Uses {
+	t.Helper()
+	devices, err := ciliummap.ReadLinks(n.bpffs())
+	must(t, err)
+	pods, err := ciliummap.ReadEndpointLinks(n.bpffs())
+	must(t, err)
+	names, ids := map[ebpf.ProgramID]string{}, []ebpf.ProgramID{}
+	for _, l := range append(devices, pods...) {
+		if !l.Detached() { // the health endpoint of an agent that was killed
+			names[l.ProgramID], ids = l.Program, append(ids, l.ProgramID)
+		}
+	}
+	uses, err := ciliummap.ReadUses(n.bpffs(ciliummap.GlobalsDir), ids)
+	must(t, err)
+	out := map[string]ciliummap.Uses{}
+	for id, u := range uses {
+		out[names[id]] = u
+	}
+	return out
 }
 
 func TestDeletionIsIdempotentAndLeavesNothing(t *testing.T) {
