@@ -29,9 +29,8 @@ const maxENITable = 64
 // markedRule recognises the VPC CNI's rule for marked packets.
 func markedRule(r facts.Rule) bool { return r.Priority == priorityMarked && r.Mark == facts.PacketMark }
 
-// legacyResidue asks whether an Overlay node carries anything of the VPC CNI: pods, rules, tables, veth pairs. Nothing of it was ever
-// there on a node that joined behind the fence, so anything at all means that the fence was open. Netfilter's tables are not
-// looked at, because that takes CAP_NET_ADMIN; the VPC CNI never makes them without the rule for marked packets.
+// legacyResidue asks whether an Overlay node carries anything of the VPC CNI: pods, rules, tables, veth pairs, and what it makes in
+// netfilter. Nothing of it was ever there on a node that joined behind the fence, so anything at all means that the fence was open.
 func legacyResidue(s *scene) v1alpha1.Finding {
 	switch s.role {
 	case v1alpha1.RoleLegacy:
@@ -58,7 +57,9 @@ func legacyResidue(s *scene) v1alpha1.Finding {
 		return unknown(v1alpha1.LegacyUnknown, "the interfaces of this host could not be read: %s", s.f.Links.Detail)
 	}
 	rules, tables, veths := s.legacyRules(), s.legacyTables(), s.legacyVeths()
-	evidence := []v1alpha1.Evidence{number("rules", len(rules), "rules"), number("tables", len(tables), "tables"), number("veths", len(veths), "interfaces")}
+	left := s.f.Netfilter
+	evidence := []v1alpha1.Evidence{number("rules", len(rules), "rules"), number("tables", len(tables), "tables"), number("veths", len(veths), "interfaces"),
+		number("netfilter", len(left.Found), "tables and chains")}
 	const advice = "aws-node ran on this node once; replace it rather than clean it"
 	switch {
 	case len(rules) > 0:
@@ -68,7 +69,18 @@ func legacyResidue(s *scene) v1alpha1.Finding {
 	case len(veths) > 0:
 		return with(warn(v1alpha1.LegacyVeths, "%d veth pairs of the VPC CNI's kind are left (%s), of no pod that is here: %s", len(veths), joined(veths), advice), evidence...)
 	}
-	return with(pass(v1alpha1.AsWanted, "no pod, rule, routing table and veth pair of the VPC CNI is here"), evidence...)
+	netfilter := "netfilter holds nothing of it either"
+	switch {
+	case len(left.Found) > 0:
+		return with(warn(v1alpha1.LegacyNetfilter, "netfilter still holds what the VPC CNI makes (%s): %s", joined(left.Found), advice), evidence...)
+	case left.Sight == facts.NotLooked:
+		netfilter = "netfilter is looked at while the coordinator asks"
+	case left.NotAllowed:
+		netfilter = "netfilter was not looked at: " + left.Detail
+	case left.Sight != facts.Seen:
+		return with(unknown(v1alpha1.LegacyUnknown, "no pod, rule, routing table and veth pair of the VPC CNI is here, and netfilter's tables could not be read: %s", left.Detail), evidence...)
+	}
+	return with(pass(v1alpha1.AsWanted, "no pod, rule, routing table and veth pair of the VPC CNI is here; %s", netfilter), evidence...)
 }
 
 // legacyRules are the priorities of the rules of the VPC CNI's kind, in order.

@@ -22,6 +22,9 @@ func TestLegacyResidue(t *testing.T) {
 	veth := func(name, kind string) func(*facts.Facts) {
 		return func(f *facts.Facts) { f.Links.List = append(f.Links.List, link(80, name, kind, 9001)) }
 	}
+	netfilter := func(l facts.Look, found ...string) func(*facts.Facts) {
+		return func(f *facts.Facts) { f.Netfilter = facts.Netfilter{Look: l, Found: found} }
+	}
 	tell(t, v1alpha1.CheckLegacyResidue, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
 		"as it should be":                {nil, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"aws-node runs":                  {addPod(facts.Pod{Namespace: "kube-system", Name: "aws-node-x", DaemonSet: "aws-node", HostNetwork: true}), v1alpha1.VerdictFail, v1alpha1.LegacyRunning},
@@ -41,6 +44,11 @@ func TestLegacyResidue(t *testing.T) {
 		"a veth pair":                    {veth("eni0123456789a", "veth"), v1alpha1.VerdictWarn, v1alpha1.LegacyVeths},
 		"an interface of another kind":   {veth("eni0123456789a", "device"), v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"a veth pair of another name":    {veth("enigma", "veth"), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"a table of nftables":            {netfilter(seen, "the nftables table ip aws-cni"), v1alpha1.VerdictWarn, v1alpha1.LegacyNetfilter},
+		"nothing in netfilter":           {netfilter(seen), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"netfilter half read":            {netfilter(broken, "the chain AWS-SNAT-CHAIN-0 of ip nat"), v1alpha1.VerdictWarn, v1alpha1.LegacyNetfilter},
+		"netfilter not known":            {netfilter(broken), v1alpha1.VerdictUnknown, v1alpha1.LegacyUnknown},
+		"nobody may look at netfilter":   {func(f *facts.Facts) { f.Netfilter = facts.Netfilter{Look: broken, NotAllowed: true} }, v1alpha1.VerdictPass, v1alpha1.AsWanted},
 		"interfaces not known":           {func(f *facts.Facts) { f.Links = facts.Links{Look: broken} }, v1alpha1.VerdictUnknown, v1alpha1.LegacyUnknown},
 		"routes not known":               {func(f *facts.Facts) { f.Routes = facts.Routes{Look: broken} }, v1alpha1.VerdictUnknown, v1alpha1.LegacyUnknown},
 		"pods not known":                 {func(f *facts.Facts) { f.Pods = facts.Pods{Look: broken} }, v1alpha1.VerdictUnknown, v1alpha1.LegacyUnknown},

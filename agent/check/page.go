@@ -103,10 +103,10 @@ func descriptions() []description {
 		},
 		{
 			v1alpha1.CheckLegacyResidue, "Does an Overlay node carry anything of the VPC CNI?",
-			"the pods of this node; rules, routing tables and interfaces, by rtnetlink",
+			"the pods of this node; rules, routing tables and interfaces, by rtnetlink; with CAP_NET_ADMIN, and while the coordinator asks, netfilter, in nftables and in what iptables-legacy writes to",
 			[]v1alpha1.Reason{
-				v1alpha1.LegacyRunning, v1alpha1.LegacyRules, v1alpha1.LegacyTables, v1alpha1.LegacyVeths, v1alpha1.NotOnThisRole,
-				v1alpha1.LegacyUnknown, v1alpha1.RoleUndecided,
+				v1alpha1.LegacyRunning, v1alpha1.LegacyRules, v1alpha1.LegacyTables, v1alpha1.LegacyVeths, v1alpha1.LegacyNetfilter,
+				v1alpha1.NotOnThisRole, v1alpha1.LegacyUnknown, v1alpha1.RoleUndecided,
 			},
 		},
 		{

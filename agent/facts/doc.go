@@ -10,7 +10,7 @@
 //   - the programs of a device by BPF_PROG_QUERY (CAP_NET_ADMIN): Cilium pins its tcx links, and classic filters are listed by
 //     rtnetlink, which asks for nothing;
 //   - a program by its ID, and so the maps it uses (CAP_SYS_ADMIN): asked for only where somebody switched that on;
-//   - netfilter's tables (CAP_NET_ADMIN): chains of the VPC CNI's, and whether it gives packets into the tunnel another source, are
+//   - netfilter's tables (CAP_NET_ADMIN): what the VPC CNI has left there; whether it gives packets into the tunnel another source is
 //     not seen;
 //   - a pod's network namespace (CAP_SYS_ADMIN and CAP_SYS_PTRACE): a pod's own MAC is not seen, only the host's end of its
 //     veth pair.

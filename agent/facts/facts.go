@@ -78,6 +78,7 @@ type Asked struct {
 	Probes     Probes
 	Health     CiliumHealth
 	MapUses    MapUses
+	Netfilter  Netfilter
 }
 
 // Settings is what the Cutover (or, without an API server, the command line) says a node should be like.
@@ -216,6 +217,15 @@ type MapUses struct {
 	// NotAllowed: it Failed because this process lacks a capability.
 	NotAllowed bool
 	By         map[uint32]ciliummap.Uses // by the IDs of programs; those that were gone are missing
+}
+
+// Netfilter is what the VPC CNI makes in netfilter's tables and is there now, in words. Found holds what was found even if something
+// could not be read, which the Look then says.
+type Netfilter struct {
+	Look
+	// NotAllowed: it Failed because this process lacks a capability.
+	NotAllowed bool
+	Found      []string
 }
 
 // Pins are the names of the maps that Cilium has pinned.

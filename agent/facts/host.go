@@ -50,9 +50,10 @@ func (h Host) Look() Facts {
 }
 
 // LookAsked adds what the host shows only to somebody who asks: what Cilium's own probes of the other nodes have found, which is not
-// the host's own evidence; and which maps its programs use, some thousand system calls on a full node.
+// the host's own evidence; what is left in netfilter; and which maps its programs use. The last two may take some milliseconds.
 func (h Host) LookAsked(f *Facts) {
 	f.Health = lookHealth(h.CiliumRun, f.Status)
+	f.Netfilter = lookNetfilter()
 	if h.MapUses {
 		f.MapUses = lookMapUses(h.BPFFS, f.Programs)
 	}

@@ -210,7 +210,9 @@ const (
 	LegacyTables Reason = "LegacyTables"
 	// LegacyVeths: veth pairs that the VPC CNI made are on this node, of no pod.
 	LegacyVeths Reason = "LegacyVeths"
-	// LegacyUnknown: rules or pods could not be read.
+	// LegacyNetfilter: a table, chains or rules that the VPC CNI makes in netfilter are on this node.
+	LegacyNetfilter Reason = "LegacyNetfilter"
+	// LegacyUnknown: rules, pods or netfilter's tables could not be read.
 	LegacyUnknown Reason = "LegacyUnknown"
 )
 

@@ -145,6 +145,11 @@ func residueFaults() []fault {
 			warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyTables), nil,
 		},
 		{"a veth pair of the VPC CNI's is left", commands("ip link add eni0123456789a type veth peer name lost", "ip link del eni0123456789a"), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyVeths), nil},
+		{"the VPC CNI's table is left in nftables", commands("nft add table ip aws-cni", "nft delete table ip aws-cni"), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyNetfilter), nil},
+		{
+			"the VPC CNI's chain is left in iptables-legacy", commands("iptables-legacy -t nat -N AWS-SNAT-CHAIN-0", "iptables-legacy -t nat -X AWS-SNAT-CHAIN-0"),
+			warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyNetfilter), nil,
+		},
 		{"the VPC CNI's rule for marked packets is left", commands("ip rule add "+marked, "ip rule del "+marked), warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyRules), nil},
 	}
 }
