@@ -70,6 +70,8 @@ type Config struct {
 	StartMeter func(tunnelmeter.Options) (Meter, error)
 	// Probe asks the agent at an address how large a packet may be on the way there and back, up to so many bytes; nil, nobody is asked.
 	Probe func(ctx context.Context, to netip.Addr, most int) (probe.Path, error)
+	// Received is how many packets the tunnel's interface has taken in; nil, nobody counts them.
+	Received func() (uint64, error)
 
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -235,9 +237,11 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 		a.LookAsked(&f)
 	}
 	a.askSuspects(ctx, &f)
+	before := f.Meter
 	if f.Probes = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
 		f.Meter = a.tunnel.look(&f, true) // which has seen the packets of that
 	}
+	metered(&f.Probes, before, f.Meter)
 	status := Report(&f, c.Role, a.Version, a.Off)
 	status.ChallengeID = c.ID
 	a.Metrics.observe(&f, status, time.Since(began))

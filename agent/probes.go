@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/check"
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/agent/probe"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 const (
@@ -36,6 +38,7 @@ func (a *Agent) measurePaths(ctx context.Context, f *facts.Facts) facts.Probes {
 	}
 	asked := choosePeers(f)
 	out := facts.Probes{Look: facts.Look{Sight: facts.Seen}, Most: under, List: make([]facts.Probe, len(asked))}
+	before, errBefore := a.received()
 	ctx, cancel := context.WithTimeout(ctx, probing)
 	defer cancel()
 	var (
@@ -54,7 +57,33 @@ func (a *Agent) measurePaths(ctx context.Context, f *facts.Facts) facts.Probes {
 		})
 	}
 	wg.Wait()
+	if after, err := a.received(); errBefore != nil || err != nil {
+		out.Tunnel.Look = facts.Look{Sight: facts.Failed, Detail: errors.Join(errBefore, err).Error()}
+	} else if after >= before { // not made anew meanwhile
+		out.Tunnel = facts.Received{Look: facts.Look{Sight: facts.Seen}, Packets: after - before}
+	}
 	return out
+}
+
+func (a *Agent) received() (uint64, error) {
+	if a.Received == nil {
+		return 0, errors.New("nobody counts what the tunnel's interface takes in")
+	}
+	return a.Received()
+}
+
+// metered adds what the meter saw of each peer between two of its looks, if it was first at the NIC all the while.
+func metered(out *facts.Probes, before, after facts.Meter) {
+	if before.Sight != facts.Seen || after.Sight != facts.Seen || before.Device != after.Device || after.Window == 0 {
+		return
+	}
+	for i := range out.List {
+		from := tunnelmeter.Flow{Peer: out.List[i].Address, Direction: tunnelmeter.Ingress}
+		then, now := before.Total.Flows[from].Packets, after.Total.Flows[from].Packets
+		if now >= then { // it holds a bounded number of peers
+			out.List[i].Metered = facts.Received{Look: facts.Look{Sight: facts.Seen}, Packets: now - then}
+		}
+	}
 }
 
 // measurePath asks through the tunnel only where the path below it is whole: elsewhere its packets would be cut on the way, and prove nothing.

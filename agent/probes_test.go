@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // asking notes whom the agent asks, and about how much. Whoever is asked carries so much.
@@ -23,6 +25,8 @@ type asking struct {
 	asked map[string]int // most, by address
 	takes int
 	err   error
+	past  bool   // the answers through the tunnel come another way
+	came  uint64 // packets out of the tunnel
 }
 
 func onPaths(t *testing.T, peers int, play func(*asking)) {
@@ -45,7 +49,23 @@ func onPaths(t *testing.T, peers int, play func(*asking)) {
 				if x.takes < most {
 					f = probe.Found{Size: x.takes, How: probe.Tried}
 				}
-				return probe.Path{There: f, Back: f}, x.err
+				path := probe.Path{There: f, Back: f, Answers: 4}
+				if a := to.As4(); a[1] == 244 && !x.past {
+					x.came += 4
+					flows := maps.Clone(b.total.Flows)
+					if flows == nil {
+						flows = map[tunnelmeter.Flow]tunnelmeter.Counters{}
+					}
+					from := tunnelmeter.Flow{Peer: netip.AddrFrom4([4]byte{10, 0, a[2], 10}), Direction: tunnelmeter.Ingress}
+					flows[from] = flows[from].Plus(tunnelmeter.Counters{Packets: 4, OuterBytes: 4 * 9001, InnerBytes: 4 * 8951, OuterMax: 9001, InnerMax: 8951})
+					b.total.Flows = flows
+				}
+				return path, x.err
+			}
+			b.agent.Received = func() (uint64, error) {
+				b.lock.Lock()
+				defer b.lock.Unlock()
+				return x.came, nil
 			}
 		})
 		play(x)
@@ -85,6 +105,47 @@ func TestAnAnswerHoldsThePathsToAFewPeers(t *testing.T) {
 			t.Errorf("%+v", x.last())
 		}
 	})
+}
+
+// TestAnswersAreHeldAgainstWhatCameOutOfTheTunnel by the interface's counter and by the meter's, which knows whose packets they were.
+func TestAnswersAreHeldAgainstWhatCameOutOfTheTunnel(t *testing.T) {
+	for name, c := range map[string]struct {
+		meddle func(*asking)
+		want   v1alpha1.Reason
+	}{
+		"they came out of it": {func(*asking) {}, v1alpha1.AsWanted},
+		"they came past it":   {func(x *asking) { x.past = true }, v1alpha1.OverlayPastTunnel},
+		"past it, while others' came out of it": {func(x *asking) {
+			x.past = true
+			x.agent.Received = func() (uint64, error) { // of whom, it does not say
+				x.lock.Lock()
+				defer x.lock.Unlock()
+				x.came += 1000
+				return x.came, nil
+			}
+		}, v1alpha1.OverlayPastTunnel},
+		"past it, and there is no meter": {func(x *asking) { x.past, x.agent.Measuring = true, Never }, v1alpha1.OverlayPastTunnel},
+		"out of it, and the meter was not first meanwhile": {func(x *asking) {
+			ask := x.agent.Probe
+			x.agent.Probe = func(ctx context.Context, to netip.Addr, most int) (probe.Path, error) {
+				x.set(func() { x.state, x.past = tunnelmeter.Behind, true; x.came += 4 }) // so it saw nothing of it
+				return ask(ctx, to, most)
+			}
+		}, v1alpha1.AsWanted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onPaths(t, 3, func(x *asking) {
+				x.ask("q1", "uid-1", time.Minute) // by now the meter has seen every peer
+				x.after(2 * time.Minute)
+				x.set(func() { c.meddle(x) })
+				x.ask("q2", "uid-1", time.Minute)
+				x.after(time.Second)
+				if f := x.finding(v1alpha1.CheckMTU); x.last().ChallengeID != "q2" || f.Reason != c.want {
+					t.Errorf("%s: %s %s", x.last().ChallengeID, f.Reason, f.Message)
+				}
+			})
+		})
+	}
 }
 
 func TestANarrowPathIsNotAskedThroughItsTunnel(t *testing.T) {

@@ -81,10 +81,10 @@ func descriptions() []description {
 		},
 		{
 			v1alpha1.CheckMTU, "Do the NIC, the tunnel's device and the routes into it leave exactly the room that the encapsulation takes, and do packets get through whole?",
-			"interfaces and routes, by rtnetlink; while the coordinator asks also the tunnel meter and the paths to and from three peers",
+			"interfaces and routes, by rtnetlink; while the coordinator asks also the tunnel meter, the paths to and from three peers, and what the tunnel's interface took in meanwhile. Nothing larger than a pod may send goes through the tunnel for that: it sets no DF, so this would arrive, in pieces, whatever the path, and count as the very fault that the meter looks for",
 			[]v1alpha1.Reason{
 				v1alpha1.MTUNoRoom, v1alpha1.FragmentsSent, v1alpha1.FragmentsReceived, v1alpha1.TooBigReported, v1alpha1.OverheadUnexpected,
-				v1alpha1.PathTooNarrow, v1alpha1.OverlayTooNarrow, v1alpha1.MTUWasteful, v1alpha1.MTUUnknown, v1alpha1.SliceUnknown,
+				v1alpha1.PathTooNarrow, v1alpha1.OverlayTooNarrow, v1alpha1.OverlayPastTunnel, v1alpha1.MTUWasteful, v1alpha1.MTUUnknown, v1alpha1.SliceUnknown,
 				v1alpha1.UnderlayUnknown, v1alpha1.HostUnreadable,
 			},
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/agent/probe"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
 )
 
 // probes is what the probes add to the judgement of the MTU: a finding if a path is too narrow, and a sentence about how many are
@@ -23,10 +24,48 @@ func (s *scene) probes() (*v1alpha1.Finding, string, []v1alpha1.Evidence) {
 	}
 	under := s.sortPaths(p.Most, v1alpha1.PathTooNarrow, "the tunnel's packets", func(x facts.Probe) probe.Path { return x.Under })
 	over := s.sortPaths(p.Most-s.overhead, v1alpha1.OverlayTooNarrow, "packets inside the tunnel", func(x facts.Probe) probe.Path { return x.Over })
-	evidence := []v1alpha1.Evidence{number("paths_asked", len(p.List), "peers"), number("paths_proved", under.whole, "peers"), number("tunnels_proved", over.whole, "peers")}
+	past, strays := s.pastTunnel()
+	evidence := []v1alpha1.Evidence{number("paths_asked", len(p.List), "peers"), number("paths_proved", under.whole, "peers"), number("tunnels_proved", over.whole, "peers"),
+		number("past_tunnel", strays, "packets")}
 	sentence := fmt.Sprintf("of %d peers asked %d proved that %d bytes pass both ways, and %d that %d do in the tunnel",
 		len(p.List), under.whole, p.Most, over.whole, p.Most-s.overhead)
-	return worst(under.finding(), over.finding()), sentence, evidence
+	return worst(past, under.finding(), over.finding()), sentence, evidence
+}
+
+// pastTunnel asks whether the answers that came to questions through the tunnel came out of it: the interface has taken in as many packets
+// as were answers at least, and the meter has seen as many of each peer. Otherwise the network carries addresses of the overlay another way, and
+// what was proved, was proved of that way. Without the meter other packets may hide it. Where the meter sees no peer at all
+// although the interface takes packets in, they are encrypted on the wire, and it says nothing. The number is that of such answers.
+func (s *scene) pastTunnel() (*v1alpha1.Finding, int) {
+	p := s.f.Probes
+	answers, strays, asked := 0, 0, 0
+	var past []string
+	for _, x := range p.List {
+		if x.Over.Answers == 0 {
+			continue
+		}
+		asked++
+		answers += x.Over.Answers
+		if x.Metered.Sight == facts.Seen && x.Metered.Packets < uint64(x.Over.Answers) {
+			past = append(past, fmt.Sprintf("%s (%s)", x.Peer, x.Address))
+			strays += x.Over.Answers - int(x.Metered.Packets)
+		}
+	}
+	const advice = "an address of the overlay is routed another way, here or there, or what answers got another source: see `ip route get` of each other's CiliumInternalIP on both nodes"
+	switch {
+	case p.Tunnel.Sight == facts.Seen && p.Tunnel.Packets < uint64(answers):
+		f := fail(v1alpha1.OverlayPastTunnel, "%d answers came from addresses of the overlay, and %s took in %d packets meanwhile: they came past the tunnel, and prove nothing of it; %s",
+			answers, tunnelLink, p.Tunnel.Packets, advice)
+		return &f, answers - int(p.Tunnel.Packets)
+	case len(past) > 0 && s.traffic().ever[tunnelmeter.Ingress].Packets > 0:
+		f := warn(v1alpha1.OverlayPastTunnel, "answers of %s came from addresses of the overlay, and the meter at %s saw fewer packets of the tunnel come from there: they came past it, and prove nothing of it; %s",
+			joined(past), s.f.Meter.Device, advice)
+		if 2*len(past) >= asked {
+			f.Verdict = v1alpha1.VerdictFail
+		}
+		return &f, strays
+	}
+	return nil, 0
 }
 
 // sortedPaths are paths by what is known of them.

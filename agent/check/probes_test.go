@@ -46,6 +46,41 @@ func asked(all ...facts.Probe) func(*facts.Facts) {
 	}
 }
 
+// answered is a whole path with so many answers through the tunnel, of which the meter saw so many.
+func answered(answers int, metered uint64) facts.Probe {
+	p := wholePath
+	p.Over.Answers, p.Metered = answers, facts.Received{Look: seen, Packets: metered}
+	return p
+}
+
+// took is what the tunnel's interface took in meanwhile.
+func took(packets uint64) func(*facts.Facts) {
+	return func(f *facts.Facts) { f.Probes.Tunnel = facts.Received{Look: seen, Packets: packets} }
+}
+
+// TestAnswersPastTheTunnelProveNothingOfIt: a path was measured, and it was another one.
+func TestAnswersPastTheTunnelProveNothingOfIt(t *testing.T) {
+	unmetered := wholePath
+	unmetered.Over.Answers = 6
+	noMeter := func(f *facts.Facts) { f.Meter = facts.Meter{} }
+	silent := func(f *facts.Facts) { f.Meter = meter() }
+	tell(t, v1alpha1.CheckMTU, v1alpha1.RoleOverlay, overlayNode, map[string]tale{
+		"each came out of it":                             {all(asked(answered(6, 6), answered(6, 9)), took(12)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"beside the packets of others":                    {all(asked(answered(6, 900), answered(6, 6)), took(5000)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"nothing came out of it":                          {all(asked(answered(6, 0), answered(6, 0)), took(0)), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+		"one too few came out of it":                      {all(asked(answered(6, 6), answered(6, 6)), took(11)), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+		"nothing came out of it, and there is no meter":   {all(asked(unmetered), took(0), noMeter), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+		"enough came out of it, and there is no meter":    {all(asked(unmetered), took(6), noMeter), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"other packets hide it from the interface":        {all(asked(answered(6, 1), answered(6, 6)), took(5000)), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+		"one of three peers' past it":                     {all(asked(answered(6, 0), answered(6, 6), answered(6, 6)), took(5000)), v1alpha1.VerdictWarn, v1alpha1.OverlayPastTunnel},
+		"encrypted below, which the meter cannot read":    {all(asked(answered(6, 0), answered(6, 0)), took(12), silent), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"nobody answered":                                 {all(asked(silentPath, lonePath), took(0)), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"the interface's counters are not known":          {asked(unmetered), v1alpha1.VerdictPass, v1alpha1.AsWanted},
+		"nor are they, and the meter knows":               {asked(answered(6, 2)), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+		"a narrow path is named only where the tunnel is": {all(asked(answered(6, 0), narrowPath(1400, 1400, probe.Tried)), took(0)), v1alpha1.VerdictFail, v1alpha1.OverlayPastTunnel},
+	})
+}
+
 func TestPathsArePartOfTheMTU(t *testing.T) {
 	there, back := narrowPath(1500, 1500, probe.Told), narrowPath(9001, 1500, probe.Tried)
 	hole := narrowPath(1400, 1400, probe.Tried)

@@ -15,7 +15,7 @@ import (
 
 // Names of Cilium's interfaces (Cilium pkg/defaults/node.go).
 const (
-	tunnelLink = "cilium_vxlan"
+	tunnelLink = facts.TunnelLink
 	hostLink   = facts.HostLink
 	netLink    = "cilium_net"
 	healthLink = "lxc_health"

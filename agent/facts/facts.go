@@ -328,6 +328,8 @@ type Probes struct {
 	// Most is the largest packet that was asked about, in bytes: what the tunnel sends at most.
 	Most int
 	List []Probe
+	// Tunnel is what the tunnel's interface took in meanwhile, of whomever.
+	Tunnel Received
 }
 
 // Probe is the way to one peer and back, as both agents found out. Whoever does not answer is Silent.
@@ -336,6 +338,14 @@ type Probe struct {
 	Address netip.Addr
 	Under   probe.Path // from NIC to NIC
 	Over    probe.Path // through the tunnel, whose overhead is off the sizes; the zero Path where Under was not whole
+	// Metered is what the tunnel meter saw come from Address in the tunnel meanwhile.
+	Metered Received
+}
+
+// Received is how many packets came in at some place while paths were asked for.
+type Received struct {
+	Look
+	Packets uint64
 }
 
 // Boot is the kernel's boot id.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -359,5 +360,28 @@ func TestSeesTheHostThroughItsMountedRoot(t *testing.T) {
 	must(t, err)
 	if own.ID != strings.TrimSpace(string(real)) {
 		t.Errorf("without a host root: %+v, want %s", own, real)
+	}
+}
+
+func TestReceivedByCountsWhatAnInterfaceTakesIn(t *testing.T) {
+	const other = 50 // packets that the kernel sends by itself when an interface comes up
+	ix := node(t)
+	before, err := ReceivedBy("wire")
+	must(t, err)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	sent, after := uint64(0), before
+	for deadline := time.Now().Add(10 * time.Second); after == before && time.Now().Before(deadline); { // the kernel drops them until it has seen the carrier
+		must(t, unix.Sendto(fd, make([]byte, 60), 0, &unix.SockaddrLinklayer{Ifindex: ix["eth0"]}))
+		sent++
+		after, err = ReceivedBy("wire")
+		must(t, err)
+	}
+	if after == before || after > before+sent+other {
+		t.Errorf("%d packets, %d before %d were sent", after, before, sent)
+	}
+	if _, err := ReceivedBy("nothing"); err == nil {
+		t.Error("an interface that is not there: no error")
 	}
 }

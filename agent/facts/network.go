@@ -75,6 +75,19 @@ func lookLinks() Links {
 	return out
 }
 
+// ReceivedBy is how many packets an interface has taken in since it was made. What the kernel has merged before it got there counts as
+// one, which it does not do with UDP unless somebody switches that on.
+func ReceivedBy(name string) (uint64, error) {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("asking for the counters of %s by rtnetlink: %w", name, err)
+	}
+	if l.Attrs().Statistics == nil {
+		return 0, fmt.Errorf("asking for the counters of %s by rtnetlink: there are none", name)
+	}
+	return l.Attrs().Statistics.RxPackets, nil
+}
+
 func lookRoutes() Routes {
 	var out Routes
 	found, look := dump("routes", func() ([]netlink.Route, error) {

@@ -20,6 +20,9 @@ import (
 // pkg/defaults/node.go).
 const HostLink = "cilium_host"
 
+// TunnelLink is the tunnel's interface.
+const TunnelLink = "cilium_vxlan"
+
 // PacketMark is the mark with which the VPC CNI lets a packet of a pod on a secondary ENI use the main table
 // (amazon-vpc-cni-k8s pkg/networkutils).
 const PacketMark = 0x80

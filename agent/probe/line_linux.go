@@ -35,7 +35,9 @@ type line struct {
 	kind  kind
 	first uint64 // id of the size 0; each size has an id of its own, so that an answer says which it is to
 	heard heard
-	buf   [1 << 16]byte
+	// answers counts those that came, copies and all.
+	answers int
+	buf     [1 << 16]byte
 }
 
 func dial(to netip.AddrPort, keys Keys, k kind) (*line, error) {
@@ -128,6 +130,7 @@ func (l *line) receive() {
 			continue
 		}
 		l.heard.answered[size] = true
+		l.answers++
 	}
 }
 

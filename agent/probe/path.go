@@ -15,6 +15,8 @@ import (
 // Path is how large a packet may be on the way to a node and back.
 type Path struct {
 	There, Back Found
+	// Answers is how many packets were received from the node in order to find that.
+	Answers int
 }
 
 // Measure asks the agent at an address. Most is the largest packet that is wanted, in bytes. Where nobody answers, There is Silent and
@@ -23,26 +25,28 @@ func Measure(ctx context.Context, to netip.AddrPort, keys Keys, most int) (Path,
 	if len(keys) == 0 {
 		return Path{}, errors.New("probing " + to.String() + ": there is no key to sign with")
 	}
-	there, err := one(ctx, to, keys, short, most)
-	out := Path{There: there, Back: Found{How: Unclear}}
+	there, answers, err := one(ctx, to, keys, short, most)
+	out := Path{There: there, Back: Found{How: Unclear}, Answers: answers}
 	if err != nil || there.Size == 0 {
 		return out, err
 	}
 	// What does not get there cannot come back, so the way back is known only up to that.
-	out.Back, err = one(ctx, to, keys, echo, there.Size)
+	out.Back, answers, err = one(ctx, to, keys, echo, there.Size)
+	out.Answers += answers
 	return out, err
 }
 
-func one(ctx context.Context, to netip.AddrPort, keys Keys, k kind, most int) (Found, error) {
+// one finds one way, and says how many answers came.
+func one(ctx context.Context, to netip.AddrPort, keys Keys, k kind, most int) (Found, int, error) {
 	l, err := dial(to, keys, k)
 	if err != nil {
-		return Found{}, err
+		return Found{}, 0, err
 	}
 	found := search(min(least, most), most, l.ask(ctx))
 	if ctx.Err() != nil {
 		found = Found{How: Unclear}
 	}
-	return found, l.close()
+	return found, l.answers, l.close()
 }
 
 // Candidate is a node that may be asked.

@@ -154,6 +154,8 @@ const (
 const (
 	// MTUNoRoom: the routes leave less room than the encapsulation needs, so packets are cut.
 	MTUNoRoom Reason = "MTUNoRoom"
+	// OverlayPastTunnel: answers from addresses of the overlay did not come out of the tunnel.
+	OverlayPastTunnel Reason = "OverlayPastTunnel"
 	// MTUWasteful: the routes leave more room than the encapsulation needs.
 	MTUWasteful Reason = "MTUWasteful"
 	// MTUUnknown: there is no route or device to read the MTU from.

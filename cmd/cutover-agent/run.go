@@ -21,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cni-cutover/cni-cutover/agent"
+	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
 	"github.com/cni-cutover/cni-cutover/bpf/tunnelmeter"
@@ -91,7 +92,8 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, LookAsked: o.host.LookAsked, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(), Metrics: agent.NewMetrics(registry, version), Log: log,
+		Look: o.host.Look, LookAsked: o.host.LookAsked, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(),
+		Received: func() (uint64, error) { return facts.ReceivedBy(facts.TunnelLink) }, Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {
 		if question {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -59,6 +60,12 @@ func TestTheTunnelIsMeasured(t *testing.T) {
 	s.measures(t, node, said{v1alpha1.CheckTunnelMeter, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "the meter at eth0 has seen ")
 	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "none cut, 50.000 bytes added to each, the largest 9001")
 	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "of 3 peers asked 3 proved that 9001 bytes pass both ways")
+
+	past := pastTunnel(node)
+	s.must(t, past.plant(t.Context(), s, node))
+	s.measures(t, node, fails(v1alpha1.CheckMTU, v1alpha1.OverlayPastTunnel), "and prove nothing of it")
+	s.must(t, past.cure(t.Context(), s, node))
+	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "of 3 peers asked 3 proved that 9001 bytes pass both ways, and 3 that 8951 do in the tunnel")
 
 	path := narrowPath(node, 1500)
 	s.must(t, path.plant(t.Context(), s, node))
@@ -177,16 +184,64 @@ func narrowPath(host lab.Host, mtu int) trouble {
 	return trouble{set(mtu), set(0)}
 }
 
-// onRouter works on the network of the VPC's router, which is that of the process that has started the node.
-func onRouter(host lab.Host, do func(*netlink.Handle) error) error {
+// pastTunnel gives this node's questions to other agents the node's own address inside the tunnel, and has the VPC not look at sources: the
+// answers come straight back, as where masquerade is wrong and EC2's source check is off.
+func pastTunnel(host lab.Host) trouble {
+	rule := fmt.Sprintf(" POSTROUTING -o cilium_host -p udp --dport 9794 -j SNAT --to-source %s", host.Instance.Interfaces[0].Primary)
+	checks := map[string][]byte{} // the router's rp_filter files, and what was in them
+	return trouble{
+		plant: inOrder(run("iptables -w 5 -t nat -I"+rule), func(context.Context, *scene, lab.Host) error {
+			return inRouter(host, func() error {
+				files, err := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter")
+				for _, file := range files {
+					if checks[file], err = os.ReadFile(file); err != nil {
+						return err
+					}
+					if err = os.WriteFile(file, []byte("0"), 0o644); err != nil {
+						return err
+					}
+				}
+				return err
+			})
+		}),
+		cure: inOrder(run("iptables -w 5 -t nat -D"+rule), func(context.Context, *scene, lab.Host) error {
+			return inRouter(host, func() error {
+				var err error
+				for file, was := range checks {
+					err = errors.Join(err, os.WriteFile(file, was, 0o644))
+				}
+				return err
+			})
+		}),
+	}
+}
+
+// router is the VPC's router, whose network is that of the process that has started the node.
+func router(host lab.Host) (lab.Host, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", host.PID))
 	if err != nil {
-		return err
+		return lab.Host{}, err
 	}
 	var parent int
 	_, after, _ := strings.Cut(string(status), "\nPPid:")
 	if _, err := fmt.Sscan(after, &parent); err != nil {
-		return fmt.Errorf("reading the parent of %s: %w", host.Name, err)
+		return lab.Host{}, fmt.Errorf("reading the parent of %s: %w", host.Name, err)
 	}
-	return onLinks(lab.Host{Name: "the router", PID: parent}, do)
+	return lab.Host{Name: "the router", PID: parent}, nil
+}
+
+func inRouter(host lab.Host, do func() error) error {
+	r, err := router(host)
+	if err != nil {
+		return err
+	}
+	return inNetwork(r, do)
+}
+
+func onRouter(host lab.Host, do func(*netlink.Handle) error) error {
+	r, err := router(host)
+	if err != nil {
+		return err
+	}
+	return onLinks(r, do)
 }
