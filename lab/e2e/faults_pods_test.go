@@ -194,7 +194,26 @@ func (s *scene) mixed(t *testing.T, host lab.Host) {
 		s.wantFence(t)
 	})
 	do(t, endPod("vpc"), forgetRules, conflist(awsFile+".cilium_bak", "").cure)
+	left := well(v1alpha1.RoleOverlay)
+	left[v1alpha1.CheckLegacyResidue] = warns(v1alpha1.CheckLegacyResidue, v1alpha1.LegacyNetfilter)
+	s.eventually(t, 30*time.Second, func() string {
+		answer, err := s.answer(t.Context(), host.Name, v1alpha1.RoleOverlay)
+		s.must(t, err)
+		return differs(left, answer)
+	})
+	do(t, forgetNetfilter)
 	s.recovers(t, host, v1alpha1.RoleOverlay)
+}
+
+// forgetNetfilter takes from a node what the VPC CNI makes in netfilter, rule by rule: kube-proxy and Cilium write there too.
+func forgetNetfilter(ctx context.Context, s *scene, host lab.Host) error {
+	_, err := s.env.Cluster.Exec(ctx, host.Name, "bash", "-ec", `
+nft delete table ip aws-cni
+iptables -w 5 -t nat -D POSTROUTING -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0
+iptables -w 5 -t nat -F AWS-SNAT-CHAIN-0
+iptables -w 5 -t nat -X AWS-SNAT-CHAIN-0
+iptables -w 5 -t mangle -S PREROUTING | grep "AWS, primary ENI" | sed "s/^-A/-D/" | xargs -L 1 iptables -w 5 -t mangle`)
+	return err
 }
 
 // forgetRules takes the VPC CNI's rules from a node, and the tables of its ENIs.

@@ -67,7 +67,7 @@ func TestFaultsAreNamed(t *testing.T) {
 	old := s.hosts(t)[0]
 	fresh := s.join(t)
 
-	s.suffer(t, old, v1alpha1.RoleLegacy, slices.Concat(netdFaults(), deviceFaults(), programFaults(), ownerFaults(), mapFaults(), legacyPodFaults(), dropFaults()))
+	s.suffer(t, old, v1alpha1.RoleLegacy, slices.Concat(netdFaults(), deviceFaults(), programFaults(), ownerFaults(), mapFaults(), serviceFaults(), legacyPodFaults(), dropFaults()))
 	s.peersOfAge(t, fresh.Name)
 	s.suffer(t, old, v1alpha1.RoleLegacy, slices.Concat(faults(), peerFaults(), routeFaults()))
 	s.suffer(t, fresh, v1alpha1.RoleOverlay, slices.Concat(joiningFaults(), overlayNetdFaults()))
