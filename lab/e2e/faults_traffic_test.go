@@ -63,7 +63,10 @@ func TestTheTunnelIsMeasured(t *testing.T) {
 
 	past := pastTunnel(node)
 	s.must(t, past.plant(t.Context(), s, node))
-	s.measures(t, node, fails(v1alpha1.CheckMTU, v1alpha1.OverlayPastTunnel), "and prove nothing of it")
+	straight := s.measures(t, node, fails(v1alpha1.CheckMTU, v1alpha1.OverlayPastTunnel), "and prove nothing of it")
+	if evidence(straight, "tunnels_proved") == 0 { // what would have passed
+		t.Errorf("%+v: the answers that came straight back proved no path", straight.Evidence)
+	}
 	s.must(t, past.cure(t.Context(), s, node))
 	s.measures(t, node, said{v1alpha1.CheckMTU, v1alpha1.VerdictPass, v1alpha1.AsWanted}, "of 3 peers asked 3 proved that 9001 bytes pass both ways, and 3 that 8951 do in the tunnel")
 
