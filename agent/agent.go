@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -218,6 +219,8 @@ func (a *Agent) pause() time.Duration {
 // answer looks at everything now and writes what it says about the challenge. A challenge for another Node, as for one that was
 // deleted and whose name this one took, is not answered.
 func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1.Challenge) error {
+	// With thousands of peers an answer takes more memory than all else, and an agent gives a handful of them in its life.
+	defer debug.FreeOSMemory()
 	began := time.Now()
 	a.surround(ctx, true)
 	switch {

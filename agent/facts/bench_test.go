@@ -4,15 +4,11 @@
 package facts
 
 import (
-	"encoding/binary"
-	"net"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/cilium/ebpf"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cni-cutover/cni-cutover/internal/crowd"
 )
 
 // BenchmarkLook looks at a node with 5,000 peers: a route and an ipcache entry for the pod CIDR of each, and entries for its own
@@ -21,36 +17,8 @@ func BenchmarkLook(b *testing.B) {
 	const peers = 5000
 	ix := node(b)
 	root := bpffs(b)
-	globals := filepath.Join(root, "tc/globals")
-	must(b, os.MkdirAll(globals, 0o755))
-	pin := func(name string, spec ebpf.MapSpec) *ebpf.Map {
-		m, err := ebpf.NewMap(&spec)
-		must(b, err)
-		b.Cleanup(func() { m.Close() })
-		must(b, m.Pin(filepath.Join(globals, name)))
-		return m
-	}
-	cache := pin("cilium_ipcache_v2", ebpf.MapSpec{Type: ebpf.LPMTrie, KeySize: 24, ValueSize: 24, MaxEntries: 512000, Flags: unix.BPF_F_NO_PREALLOC})
-	pin("cilium_lxc", ebpf.MapSpec{Type: ebpf.Hash, KeySize: 20, ValueSize: 48, MaxEntries: 65535, Flags: unix.BPF_F_NO_PREALLOC})
-	pin("cilium_runtime_config", ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 256})
-	pin("cilium_metrics", ebpf.MapSpec{Type: ebpf.PerCPUHash, KeySize: 8, ValueSize: 16, MaxEntries: 1024})
-	for i := range peers {
-		slice := [4]byte{10, 128 + byte(i>>8), byte(i), 0}
-		for _, bits := range []uint32{24, 32, 32} { // the pod CIDR, cilium_host, the health endpoint
-			var key, value [24]byte
-			binary.NativeEndian.PutUint32(key[:], 32+bits)
-			key[7] = 1
-			copy(key[8:], slice[:])
-			binary.NativeEndian.PutUint32(value[:], 2)
-			copy(value[4:], []byte{172, 16, byte(i >> 8), byte(i)})
-			value[23] = 2
-			must(b, cache.Put(key, value))
-			slice[3]++ // an address of its own for each
-		}
-		must(b, netlink.RouteAdd(&netlink.Route{
-			LinkIndex: ix["cilium_host"], MTU: 8951, Dst: &net.IPNet{IP: net.IPv4(10, 128+byte(i>>8), byte(i), 0).To4(), Mask: net.CIDRMask(24, 32)},
-		}))
-	}
+	crowd.Maps(b, root, crowd.Peers(peers))
+	crowd.Routes(b, ix["cilium_host"], crowd.Peers(peers))
 	h := Host{Root: b.TempDir(), BPFFS: root, ConfDir: "/etc/cni/net.d"}
 	before := cpuMilliseconds(b)
 	for b.Loop() {

@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 // the agent finds is an Overlay node in a bad way, the same every time.
 type host struct {
 	*fleet.Fleet
-	t     *testing.T
+	t     testing.TB
 	proxy *meddler.Proxy
 	root  string
 	uid   types.UID
@@ -70,7 +70,7 @@ type host struct {
 	answers []string // the challenges that the API server took answers to, as they came
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	h := &host{Fleet: fleet.Start(t, server.Config()), t: t, root: t.TempDir()}
 	h.Join(fleet.Node{})

@@ -62,7 +62,7 @@ func needsRoot(t *testing.T) {
 }
 
 // attached is how many programs hang on the NIC, by tcx and by classic tc.
-func attached(t *testing.T) int {
+func attached(t testing.TB) int {
 	t.Helper()
 	nic, err := netlink.LinkByName("eth0")
 	if err != nil {

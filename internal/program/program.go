@@ -14,6 +14,7 @@
 package program
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -46,8 +47,14 @@ type Process struct {
 // never longer than the test binary.
 func Start(tb testing.TB, name, kubeconfig string, args ...string) *Process {
 	tb.Helper()
+	return StartFile(tb, os.Args[0], name, kubeconfig, args...)
+}
+
+// StartFile is Start for a program that is a file of its own.
+func StartFile(tb testing.TB, file, name, kubeconfig string, args ...string) *Process {
+	tb.Helper()
 	ended := make(chan struct{})
-	p := &Process{Ended: ended, name: name, cmd: exec.Command(os.Args[0], args...)}
+	p := &Process{Ended: ended, name: name, cmd: exec.Command(file, args...)}
 	p.cmd.Env = append(os.Environ(), variable+"=1", "KUBECONFIG="+kubeconfig)
 	p.cmd.Stderr = &p.said
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -68,6 +75,23 @@ func (p *Process) Kill() {
 	p.killed.Store(true)
 	p.signal(syscall.SIGKILL)
 	<-p.Ended
+}
+
+// Status is a field of /proc/PID/status, "" once the process is no more.
+func (p *Process) Status(field string) string {
+	if p.cmd.Process == nil {
+		return ""
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // Killed says whether the process ended, or will, because a test killed it.
