@@ -68,6 +68,12 @@ type NodeClaim struct {
 	Drifted bool `json:"drifted,omitempty"`
 }
 
+// NodeClass is Karpenter's EC2NodeClass.
+type NodeClass struct {
+	Name string `json:"name"`
+	IMDS
+}
+
 // Autoscaler is a pod of cluster-autoscaler.
 type Autoscaler struct {
 	Namespace  string `json:"namespace"`

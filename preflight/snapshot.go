@@ -33,6 +33,8 @@ type Snapshot struct {
 	Overlay      []string `json:"overlay"`
 	NodeMaskSize int      `json:"nodeMaskSize"`
 	Joining      int      `json:"joining"`
+	// TunnelPort is the UDP port of the overlay.
+	TunnelPort int32 `json:"tunnelPort,omitempty"`
 	// VPC are the networks of the VPC and of what is routed to it, as a person named them.
 	VPC         []string     `json:"vpc"`
 	Services    []string     `json:"services"`
@@ -56,6 +58,10 @@ type Snapshot struct {
 	NodePools   []NodePool   `json:"nodePools"`
 	NodeClaims  []NodeClaim  `json:"nodeClaims"`
 	Autoscalers []Autoscaler `json:"autoscalers"`
+	// NodeClasses are Karpenter's for EC2.
+	NodeClasses []NodeClass `json:"nodeClasses,omitempty"`
+	// AWS is what AWS itself says; nil: it was not asked.
+	AWS *AWS `json:"aws,omitempty"`
 	// Missing is what could not be read.
 	Missing []Missing `json:"missing"`
 }
@@ -107,6 +113,8 @@ type Callback struct {
 	// Backends are the pods behind it. Found says whether the Service is there at all.
 	Found    bool      `json:"found"`
 	Backends []Backend `json:"backends,omitempty"`
+	// Ports of the backends that the API server calls.
+	Ports []int32 `json:"ports,omitempty"`
 	// Broken is what the API server says of an aggregated API that does not answer.
 	Broken string `json:"broken,omitempty"`
 	// Unread: its Service, endpoints or pods could not be read, and Missing says why.

@@ -111,6 +111,8 @@ type Binding struct {
 	Service   string `json:"service"`
 	// TargetType is immutable.
 	TargetType string `json:"targetType,omitempty"`
+	// TargetGroup is what its target group's ARN ends in, name/id.
+	TargetGroup string `json:"targetGroup,omitempty"`
 	// Maker is what the controller made it for: ingress, service or gateway; empty: a person did.
 	Maker string `json:"maker,omitempty"`
 }

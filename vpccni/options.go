@@ -106,7 +106,7 @@ func (o *Options) fromNode(c *corev1.Container) {
 	if len(c.EnvFrom) > 0 {
 		o.Elsewhere = append(o.Elsewhere, "*")
 	}
-	o.ExternalServiceCIDRs, o.ExcludeSNATCIDRs = networks(set[EnvExternalServiceCIDRs]), networks(set[EnvExcludeSNATCIDRs])
+	o.ExternalServiceCIDRs, o.ExcludeSNATCIDRs = Networks(set[EnvExternalServiceCIDRs]), Networks(set[EnvExcludeSNATCIDRs])
 	o.ExternalSNAT, o.CustomNetworking = on(set[EnvExternalSNAT]), on(set[envCustomNetworking])
 	o.PrefixDelegation, o.MultiNIC = on(set[envPrefixDelegation]), on(set[envMultiNIC])
 	o.PodENI = on(set[envPodENI])
@@ -121,9 +121,9 @@ func on(text string) bool {
 	return err == nil && b
 }
 
-// networks reads a comma-separated list; what is no IPv4 network in it is left out, as aws-node does (pkg/networkutils,
+// Networks reads a comma-separated list; what is no IPv4 network in it is left out, as aws-node does (pkg/networkutils,
 // parseCIDRString).
-func networks(list string) []netip.Prefix {
+func Networks(list string) []netip.Prefix {
 	var out []netip.Prefix
 	for item := range strings.SplitSeq(list, ",") {
 		if p, err := netip.ParsePrefix(strings.TrimSpace(item)); err == nil && p.Addr().Is4() {

@@ -170,7 +170,7 @@ func FuzzNetworks(f *testing.F) {
 		f.Add(list)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		got := networks(list)
+		got := Networks(list)
 		var want []netip.Prefix
 		for _, item := range strings.Split(list, ",") {
 			if p, err := netip.ParsePrefix(strings.TrimSpace(item)); err == nil && p.Addr().Is4() {
@@ -190,7 +190,7 @@ func FuzzNetworks(f *testing.F) {
 		for _, p := range got {
 			words = append(words, p.String())
 		}
-		if again := networks(strings.Join(words, ",")); len(again) != len(got) {
+		if again := Networks(strings.Join(words, ",")); len(again) != len(got) {
 			t.Errorf("%q: %v, and read again %v", list, got, again)
 		}
 	})

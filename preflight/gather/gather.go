@@ -50,12 +50,14 @@ type gatherer struct {
 type resolved struct {
 	found, unread bool
 	backends      []preflight.Backend
+	// ports are those of the backends, by the Service's port.
+	ports map[int32][]int32
 }
 
 // Cluster fills a snapshot. Only a broken connection is an error.
 func Cluster(ctx context.Context, from Reader, into *preflight.Snapshot, tell func(string)) error {
 	g := &gatherer{from: from, into: into, tell: tell, resolved: map[client.ObjectKey]resolved{}, said: map[string]report{}, needs: map[string]int{}}
-	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.network, g.traffic, g.workloads, g.karpenter, g.validating, g.mutating, g.conversions, g.aggregated} {
+	for _, read := range []func(context.Context) error{g.reports, g.nodes, g.services, g.ciliumNodes, g.network, g.traffic, g.workloads, g.karpenter, g.nodeClasses, g.validating, g.mutating, g.conversions, g.aggregated} {
 		if err := read(ctx); err != nil {
 			return err
 		}
@@ -165,7 +167,7 @@ func (g *gatherer) webhook(ctx context.Context, kind, object string, w webhook) 
 		g.into.Callbacks = append(g.into.Callbacks, c)
 		return nil
 	}
-	return g.backed(ctx, c, w.config.Service.Namespace, w.config.Service.Name)
+	return g.backed(ctx, c, w.config.Service.Namespace, w.config.Service.Name, w.config.Service.Port)
 }
 
 // intercepts names the resources of rules, those of other groups than the core's with their group. A rule for all groups
@@ -226,7 +228,7 @@ func (g *gatherer) conversions(ctx context.Context) error {
 			at := []string{"spec", "conversion", "webhook", "clientConfig", "service"}
 			c := preflight.Callback{Kind: preflight.Conversion, Object: l.Items[i].GetName()}
 			if name := text(o, append(at, "name")...); name != "" {
-				if err := g.backed(ctx, c, text(o, append(at, "namespace")...), name); err != nil {
+				if err := g.backed(ctx, c, text(o, append(at, "namespace")...), name, number(o, append(at, "port")...)); err != nil {
 					return err
 				}
 				continue
@@ -253,7 +255,7 @@ func (g *gatherer) aggregated(ctx context.Context) error {
 					c.Broken = fmt.Sprint(condition["message"])
 				}
 			}
-			if err := g.backed(ctx, c, text(o, "spec", "service", "namespace"), name); err != nil {
+			if err := g.backed(ctx, c, text(o, "spec", "service", "namespace"), name, number(o, "spec", "service", "port")); err != nil {
 				return err
 			}
 		}
@@ -261,8 +263,18 @@ func (g *gatherer) aggregated(ctx context.Context) error {
 	})
 }
 
-// backed adds a callback with the pods behind its Service.
-func (g *gatherer) backed(ctx context.Context, c preflight.Callback, namespace, service string) error {
+// number is a port; nil: there is none.
+func number(o map[string]any, path ...string) *int32 {
+	n, found, err := unstructured.NestedInt64(o, path...)
+	if err != nil || !found {
+		return nil
+	}
+	port := int32(n)
+	return &port
+}
+
+// backed adds a callback with the pods behind its Service, of which it is 443 if no port is named.
+func (g *gatherer) backed(ctx context.Context, c preflight.Callback, namespace, service string, port *int32) error {
 	key := client.ObjectKey{Namespace: namespace, Name: service}
 	r, known := g.resolved[key]
 	if !known {
@@ -273,6 +285,11 @@ func (g *gatherer) backed(ctx context.Context, c preflight.Callback, namespace, 
 		g.resolved[key] = r
 	}
 	c.Namespace, c.Service, c.Found, c.Unread, c.Backends = namespace, service, r.found, r.unread, r.backends
+	if port == nil {
+		usual := int32(443)
+		port = &usual
+	}
+	c.Ports = r.ports[*port]
 	g.into.Callbacks = append(g.into.Callbacks, c)
 	return nil
 }
@@ -284,12 +301,13 @@ func (g *gatherer) resolve(ctx context.Context, key client.ObjectKey) (resolved,
 	} else if err != nil {
 		return resolved{unread: true}, g.missing("get", "services", key.Namespace, err)
 	}
-	out := resolved{found: true}
+	out := resolved{found: true, ports: map[int32][]int32{}}
 	var endpoints discoveryv1.EndpointSliceList
 	if err := g.from.List(ctx, &endpoints, client.InNamespace(key.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: key.Name}); err != nil {
 		return resolved{found: true, unread: true}, g.missing("list", "endpointslices.discovery.k8s.io", key.Namespace, err)
 	}
 	for i := range endpoints.Items {
+		addPorts(out.ports, service.Spec.Ports, endpoints.Items[i].Ports)
 		for _, e := range endpoints.Items[i].Endpoints {
 			b := preflight.Backend{}
 			if len(e.Addresses) > 0 {
@@ -309,4 +327,18 @@ func (g *gatherer) resolve(ctx context.Context, key client.ObjectKey) (resolved,
 		}
 	}
 	return out, nil
+}
+
+// addPorts adds which ports of its pods a Service's ports lead to: those of the same name.
+func addPorts(into map[int32][]int32, of []corev1.ServicePort, behind []discoveryv1.EndpointPort) {
+	for _, p := range of {
+		for _, b := range behind {
+			if b.Port == nil || b.Name != nil && *b.Name != p.Name || b.Name == nil && p.Name != "" {
+				continue
+			}
+			if !slices.Contains(into[p.Port], *b.Port) {
+				into[p.Port] = append(into[p.Port], *b.Port)
+			}
+		}
+	}
 }

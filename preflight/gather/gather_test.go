@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -154,6 +156,55 @@ func TestTheVersionThatIsServedIsRead(t *testing.T) {
 		}
 		if len(s.NodePools) != pools || len(s.NodeClaims) != 2*pools || len(s.Missing) != 0 {
 			t.Errorf("%s: %+v, %+v, %+v", version, s.NodePools, s.NodeClaims, s.Missing)
+		}
+	}
+}
+
+// TestThePortThatIsCalledIsThatOfThePods: a Service's port leads to ports of its pods by name.
+func TestThePortThatIsCalledIsThatOfThePods(t *testing.T) {
+	name := func(n string) *string { return &n }
+	port := func(n int32) *int32 { return &n }
+	service := []corev1.ServicePort{{Name: "https", Port: 443}, {Name: "metrics", Port: 9090}}
+	for what, c := range map[string]struct {
+		of     []corev1.ServicePort
+		behind []discoveryv1.EndpointPort
+		want   []int32
+	}{
+		"by name":              {service, []discoveryv1.EndpointPort{{Name: name("metrics"), Port: port(9090)}, {Name: name("https"), Port: port(9443)}}, []int32{9443}},
+		"one port has no name": {[]corev1.ServicePort{{Port: 443}}, []discoveryv1.EndpointPort{{Name: name(""), Port: port(8443)}}, []int32{8443}},
+		"nor has its endpoint": {[]corev1.ServicePort{{Port: 443}}, []discoveryv1.EndpointPort{{Port: port(8443)}}, []int32{8443}},
+		"two versions of pods": {service, []discoveryv1.EndpointPort{{Name: name("https"), Port: port(9443)}, {Name: name("https"), Port: port(10260)}}, []int32{9443, 10260}},
+		"another port":         {service[1:], []discoveryv1.EndpointPort{{Name: name("metrics"), Port: port(9090)}}, nil},
+		"all ports":            {service, []discoveryv1.EndpointPort{{Name: name("https")}}, nil},
+	} {
+		got := map[int32][]int32{}
+		addPorts(got, c.of, c.behind)
+		addPorts(got, c.of, c.behind) // of another slice of the same pods
+		if !slices.Equal(got[443], c.want) {
+			t.Errorf("%s: %v, want %v", what, got, c.want)
+		}
+	}
+}
+
+// TestTheHopLimitOfAnEC2NodeClass is 1 where a newer one says nothing, and 2 where an older one does not.
+func TestTheHopLimitOfAnEC2NodeClass(t *testing.T) {
+	for name, c := range map[string]struct {
+		version string
+		options map[string]any
+		want    preflight.IMDS
+	}{
+		"said":                 {"v1", map[string]any{"httpPutResponseHopLimit": int64(2), "httpEndpoint": "enabled"}, preflight.IMDS{HopLimit: 2}},
+		"not said":             {"v1", nil, preflight.IMDS{HopLimit: 1}},
+		"not said by an older": {"v1beta1", nil, preflight.IMDS{HopLimit: 2}},
+		"switched off":         {"v1", map[string]any{"httpEndpoint": "disabled"}, preflight.IMDS{HopLimit: 1, NoIMDS: true}},
+	} {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "karpenter.k8s.aws/" + c.version, "kind": "EC2NodeClass", "metadata": map[string]any{"name": "default"}}}
+		if c.options != nil {
+			o.Object["spec"] = map[string]any{"metadataOptions": c.options}
+		}
+		g := &gatherer{from: &kept{objects: map[string][]*unstructured.Unstructured{"EC2NodeClass": {o}}}, into: &preflight.Snapshot{}, tell: func(string) {}}
+		if err := g.nodeClasses(t.Context()); err != nil || len(g.into.NodeClasses) != 1 || g.into.NodeClasses[0].IMDS != c.want {
+			t.Errorf("%s: %+v, %v", name, g.into.NodeClasses, err)
 		}
 	}
 }

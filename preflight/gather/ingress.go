@@ -194,6 +194,7 @@ func (g *gatherer) served(ctx context.Context, plural, group, kind string, versi
 func (g *gatherer) bindings(ctx context.Context) error {
 	return g.served(ctx, "targetgroupbindings", "elbv2.k8s.aws", "TargetGroupBinding", []string{"v1beta1", "v1"}, func(o *unstructured.Unstructured) {
 		b := preflight.Binding{Namespace: o.GetNamespace(), Name: o.GetName(), Service: text(o.Object, "spec", "serviceRef", "name"), TargetType: text(o.Object, "spec", "targetType")}
+		_, b.TargetGroup, _ = strings.Cut(text(o.Object, "spec", "targetGroupARN"), ":targetgroup/")
 		for label := range o.GetLabels() {
 			for _, maker := range []string{"ingress", "service", "gateway"} {
 				if strings.HasPrefix(label, maker+".k8s.aws") {

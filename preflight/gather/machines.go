@@ -86,6 +86,22 @@ func (g *gatherer) karpenter(ctx context.Context) error {
 	return nil
 }
 
+// nodeClasses reads Karpenter's EC2NodeClasses. An older one that says nothing of the hop limit means 2, a newer one 1
+// (karpenter-provider-aws, pkg/apis).
+func (g *gatherer) nodeClasses(ctx context.Context) error {
+	return g.served(ctx, "ec2nodeclasses", "karpenter.k8s.aws", "EC2NodeClass", []string{"v1", "v1beta1"}, func(o *unstructured.Unstructured) {
+		c := preflight.NodeClass{Name: o.GetName(), IMDS: preflight.IMDS{HopLimit: 1}}
+		if o.GroupVersionKind().Version == "v1beta1" {
+			c.HopLimit = 2
+		}
+		if n, found, _ := unstructured.NestedInt64(o.Object, "spec", "metadataOptions", "httpPutResponseHopLimit"); found {
+			c.HopLimit = int32(n)
+		}
+		c.NoIMDS = text(o.Object, "spec", "metadataOptions", "httpEndpoint") == "disabled"
+		g.into.NodeClasses = append(g.into.NodeClasses, c)
+	})
+}
+
 // maps are the objects in a list.
 func maps(o map[string]any, path ...string) []map[string]any {
 	list, _, _ := unstructured.NestedSlice(o, path...)
