@@ -33,7 +33,7 @@ func overlap(s *Snapshot) []Finding {
 	}
 	overlay := networks(s.Overlay)
 	for _, p := range overlay {
-		for _, v := range networks(s.VPC) {
+		for _, v := range networks(s.routed()) {
 			if p.Overlaps(v) {
 				say("the overlay's %s overlaps with %s of the VPC or of what is routed to it: nodes lose what lives there", p, v)
 			}
@@ -62,10 +62,53 @@ func overlap(s *Snapshot) []Finding {
 		return []Finding{unknown("no network is given for the overlay")}
 	case s.unseen("nodes", "servicecidrs.networking.k8s.io"):
 		return []Finding{unknown("not all nodes and Service networks were seen")}
+	case s.AWS != nil && len(s.VPC) == 0:
+		if out := s.unrouted(); out != nil {
+			return out
+		}
 	case len(s.VPC) == 0:
 		return []Finding{unknown("what the VPC, its peers and on-premises networks use was not told, and Kubernetes does not know it: name every network with --vpc-cidr. Nodes and Services lie outside of the overlay")}
 	}
-	return []Finding{pass("the overlay's %s is clear of %d networks and of the addresses of %d nodes", strings.Join(s.Overlay, ", "), len(s.VPC)+len(s.Services), len(s.Nodes))}
+	return []Finding{pass("the overlay's %s is clear of %d networks and of the addresses of %d nodes", strings.Join(s.Overlay, ", "), len(s.routed())+len(s.Services), len(s.Nodes))}
+}
+
+// routed are the networks of the VPC and of what is routed to it, as a person named them and as AWS says.
+func (s *Snapshot) routed() []string {
+	out := slices.Clone(s.VPC)
+	if s.AWS == nil {
+		return out
+	}
+	out = append(out, s.AWS.Networks...)
+	for _, r := range s.AWS.Routes {
+		if p, err := netip.ParsePrefix(r.Network); err == nil && p.Bits() > 0 {
+			out = append(out, r.Network)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// unrouted are networks that AWS does not tell: behind a route for everything that does not lead to the Internet, or in a
+// prefix list.
+func (s *Snapshot) unrouted() []Finding {
+	if out := s.AWS.unasked("the VPC's networks and routes were", "ec2:DescribeVpcs", "ec2:DescribeRouteTables"); out != nil {
+		return out
+	}
+	if len(s.AWS.Networks) == 0 {
+		return []Finding{unknown("the VPC's networks were not seen: name them with --vpc-cidr")}
+	}
+	var hidden []string
+	for _, r := range s.AWS.Routes {
+		p, err := netip.ParsePrefix(r.Network)
+		if err != nil || p.Bits() == 0 && !strings.HasPrefix(r.Via, "igw-") && !strings.HasPrefix(r.Via, "nat-") {
+			hidden = append(hidden, r.Network+" through "+r.Via)
+		}
+	}
+	if len(hidden) == 0 {
+		return nil
+	}
+	f := unknown("routes of the VPC lead to networks that they do not name (%s): name every network behind them with --vpc-cidr. Those that AWS names lie outside of the overlay", strings.Join(hidden, ", "))
+	return []Finding{f}
 }
 
 // maxBits keeps the count of slices in an int.

@@ -255,7 +255,9 @@ func (a *AWS) templatesOf(g *ScalingGroup) []*Template {
 }
 
 // whole says whether all templates of a scaling group are known.
-func (g *ScalingGroup) whole(known []*Template) bool { return len(known) > 0 && len(known) == len(g.Templates) }
+func (g *ScalingGroup) whole(known []*Template) bool {
+	return len(known) > 0 && len(known) == len(g.Templates)
+}
 
 // nodeGroupOf is the managed node group that a scaling group belongs to; nil: none.
 func (a *AWS) nodeGroupOf(g *ScalingGroup) *NodeGroup {

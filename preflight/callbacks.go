@@ -18,22 +18,23 @@ import (
 type controller struct {
 	service string // a part of the Service's name
 	name    string
+	port    int32 // that the API server calls after it
 	mend    string
 }
 
 // controllers are tried in order (the charts of the projects, 2026; EKS' own webhooks have URLs and are not among them).
 func controllers() []controller {
 	return []controller{
-		{"aws-load-balancer-webhook", "AWS Load Balancer Controller", "helm upgrade ... --set hostNetwork=true --set dnsPolicy=ClusterFirstWithHostNet; ports 9443, 8080 and 61779 must be free on its nodes"},
-		{"cert-manager-webhook", "cert-manager", "helm upgrade ... --set webhook.hostNetwork=true --set webhook.securePort=10260; its default 10250 is the kubelet's"},
-		{"kyverno-cleanup", "Kyverno's cleanup controller", "helm upgrade ... --set cleanupController.hostNetwork=true --set cleanupController.server.port=9444; 9443 is used by others"},
-		{"kyverno", "Kyverno", "helm upgrade ... --set admissionController.hostNetwork=true --set admissionController.webhookServer.port=9445; 9443 is used by others"},
-		{"gatekeeper", "Gatekeeper", "helm upgrade ... --set controllerManager.hostNetwork=true --set audit.hostNetwork=true; both use 8888 and 9090, so not on one node"},
-		{"metrics-server", "metrics-server", "helm upgrade ... --set hostNetwork.enabled=true --set containerPort=10251; its default 10250 is the kubelet's"},
-		{"prometheus-adapter", "prometheus-adapter", "helm upgrade ... --set hostNetwork.enabled=true --set listenPort=6444; 6443 is KEDA's too"},
-		{"keda-admission", "KEDA's webhooks", "helm upgrade ... --set webhooks.useHostNetwork=true --set webhooks.port=9446; 9443 is used by others"},
-		{"keda", "KEDA", "helm upgrade ... --set metricsServer.useHostNetwork=true; 6443 is prometheus-adapter's too"},
-		{"istiod", "Istio", "istiod's chart has no value for it: kubectl -n istio-system patch deployment istiod --type merge -p '{\"spec\":{\"template\":{\"spec\":{\"hostNetwork\":true,\"dnsPolicy\":\"ClusterFirstWithHostNet\"}}}}'; ports 15010, 15012, 15014, 15017 and 8080 must be free"},
+		{"aws-load-balancer-webhook", "AWS Load Balancer Controller", 9443, "helm upgrade ... --set hostNetwork=true --set dnsPolicy=ClusterFirstWithHostNet; ports 9443, 8080 and 61779 must be free on its nodes"},
+		{"cert-manager-webhook", "cert-manager", 10260, "helm upgrade ... --set webhook.hostNetwork=true --set webhook.securePort=10260; its default 10250 is the kubelet's"},
+		{"kyverno-cleanup", "Kyverno's cleanup controller", 9444, "helm upgrade ... --set cleanupController.hostNetwork=true --set cleanupController.server.port=9444; 9443 is used by others"},
+		{"kyverno", "Kyverno", 9445, "helm upgrade ... --set admissionController.hostNetwork=true --set admissionController.webhookServer.port=9445; 9443 is used by others"},
+		{"gatekeeper", "Gatekeeper", 8443, "helm upgrade ... --set controllerManager.hostNetwork=true --set audit.hostNetwork=true; both use 8888 and 9090, so not on one node"},
+		{"metrics-server", "metrics-server", 10251, "helm upgrade ... --set hostNetwork.enabled=true --set containerPort=10251; its default 10250 is the kubelet's"},
+		{"prometheus-adapter", "prometheus-adapter", 6444, "helm upgrade ... --set hostNetwork.enabled=true --set listenPort=6444; 6443 is KEDA's too"},
+		{"keda-admission", "KEDA's webhooks", 9446, "helm upgrade ... --set webhooks.useHostNetwork=true --set webhooks.port=9446; 9443 is used by others"},
+		{"keda", "KEDA", 6443, "helm upgrade ... --set metricsServer.useHostNetwork=true; 6443 is prometheus-adapter's too"},
+		{"istiod", "Istio", 15017, "istiod's chart has no value for it: kubectl -n istio-system patch deployment istiod --type merge -p '{\"spec\":{\"template\":{\"spec\":{\"hostNetwork\":true,\"dnsPolicy\":\"ClusterFirstWithHostNet\"}}}}'; ports 15010, 15012, 15014, 15017 and 8080 must be free"},
 	}
 }
 
@@ -169,12 +170,20 @@ func judgeMoving(c *Callback, intercepts []string, at string, moved bool) Findin
 	return fail(lost+": %s%s are refused", at, strings.Join(intercepts, ", "), which("", " that it selects"))
 }
 
-// cure is how the pods of a callback get onto the host network.
-func cure(c *Callback) string {
+// controller is the well-known one that a callback belongs to; nil: none.
+func (c *Callback) controller() *controller {
 	for _, k := range controllers() {
 		if strings.Contains(c.Service, k.service) {
-			return k.name + ": " + k.mend
+			return &k
 		}
+	}
+	return nil
+}
+
+// cure is how the pods of a callback get onto the host network.
+func cure(c *Callback) string {
+	if k := c.controller(); k != nil {
+		return k.name + ": " + k.mend
 	}
 	return "set hostNetwork: true and dnsPolicy: ClusterFirstWithHostNet in the pods' template, on a port that no other process of the node uses (not 10250, 9443, 8080, 8081 or 6443)"
 }

@@ -6,6 +6,7 @@ package preflight
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -58,6 +59,13 @@ func checks() []check {
 		{"CiliumNodes", page + "ciliumnodes", ciliumNodes}, // does Cilium's pool agree with the nodes
 		{"Draining", page + "draining", draining},          // can every node be emptied, and what is lost with it
 		{"Nodes", page + "nodes", nodes},                   // can Cilium run on every node, and does anybody else replace nodes meanwhile
+
+		{"AddOns", page + "addons", atAWS(addOns)},                         // who owns the VPC CNI and kube-proxy
+		{"Metadata", page + "metadata", metadata},                          // do pods go on reaching the instance's metadata
+		{"SecurityGroups", page + "securitygroups", atAWS(securityGroups)}, // do they let through what nodes, callbacks and load balancers need
+		{"NodeGroups", page + "nodegroups", atAWS(nodeGroups)},             // do replacements come
+		{"Birth", page + "birth", atAWS(birth)},                            // what do nodes register with
+		{"Targets", page + "targets", atAWS(targets)},                      // do load balancers hold pods that nobody in the cluster knows of
 	}
 }
 
@@ -84,9 +92,6 @@ func (s *Snapshot) unseen(resources ...string) bool {
 }
 
 func rights(s *Snapshot) []Finding {
-	if len(s.Missing) == 0 {
-		return []Finding{pass("everything that the checks look at was read")}
-	}
 	var out []Finding
 	for _, m := range s.Missing {
 		where, flag := "in the whole cluster", " -A"
@@ -97,7 +102,24 @@ func rights(s *Snapshot) []Finding {
 		f.Mend = fmt.Sprintf("kubectl auth can-i %s %s%s", m.Verb, m.Resource, flag)
 		out = append(out, f)
 	}
+	if s.AWS != nil {
+		for _, r := range s.AWS.Refused {
+			f := unknown("IAM does not allow %s", strings.TrimSpace(r.Action+" "+of(r.Of)))
+			f.Mend = "allow it: docs/preflight.md#aws has the policy"
+			out = append(out, f)
+		}
+	}
+	if len(out) == 0 {
+		return []Finding{pass("everything that the checks look at was read")}
+	}
 	return out
+}
+
+func of(what string) string {
+	if what == "" {
+		return ""
+	}
+	return "of " + what
 }
 
 func pass(format string, args ...any) Finding {

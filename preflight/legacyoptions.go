@@ -73,7 +73,7 @@ func (s *Snapshot) podSecurityGroups() []Finding {
 		cures = append(cures, fmt.Sprintf("kubectl -n %s delete securitygrouppolicy %s", namespace, name))
 	}
 	if l.PodENI {
-		cures = append(cures, l.set("ENABLE_POD_ENI", "false"))
+		cures = append(cures, s.set(setting{"ENABLE_POD_ENI", "false"}))
 	}
 	f.Mend = "give nodes the security groups' rights, delete the policies, and replace the pods that they selected: " + strings.Join(cures, "; ")
 	return []Finding{f}
@@ -85,7 +85,7 @@ func (s *Snapshot) moreNetworks() []Finding {
 	var out []Finding
 	if l.MultiNIC {
 		f := fail("ENABLE_MULTI_NIC is true: pods that ask for every network card (k8s.amazonaws.com/nicConfig) have one interface on the overlay")
-		f.Objects, f.Mend = []string{l.daemonSet()}, "let these pods do with one interface, then "+l.set("ENABLE_MULTI_NIC", "false")
+		f.Objects, f.Mend = []string{l.daemonSet()}, "let these pods do with one interface, then "+s.set(setting{"ENABLE_MULTI_NIC", "false"})
 		out = append(out, f)
 	}
 	if len(n.Multus)+len(n.Attachments) > 0 {
@@ -100,12 +100,4 @@ func (s *Snapshot) moreNetworks() []Finding {
 		out = append(out, f)
 	}
 	return out
-}
-
-// set changes a variable of aws-node.
-func (l *Legacy) set(name, value string) string {
-	if l.Managed {
-		return addOn(l.Cluster, fmt.Sprintf(".env += {%q:%q}", name, value))
-	}
-	return fmt.Sprintf("kubectl -n %s set env daemonset/%s -c aws-node %s=%s", l.Namespace, l.Name, name, value)
 }

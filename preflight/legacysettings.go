@@ -96,11 +96,10 @@ func (l *Legacy) held() string {
 	return vpccni.EnvExternalServiceCIDRs + " and " + second
 }
 
-// cureSettings appends the overlay to the lists that lack it, through the add-on where EKS owns the DaemonSet: what is changed in
-// place there is put back at its next update. What is of Cilium's mode comes last.
+// cureSettings appends the overlay to the lists that lack it. What is of Cilium's mode comes last.
 func (s *Snapshot) cureSettings(lost []vpccni.Path) string {
-	l, overlay := &s.Network.Legacy, networks(s.Overlay)
 	var names []string
+	overlay := networks(s.Overlay)
 	cilium := false
 	for _, path := range lost {
 		cilium = cilium || path.Setting == ""
@@ -108,19 +107,15 @@ func (s *Snapshot) cureSettings(lost []vpccni.Path) string {
 			names = append(names, path.Setting)
 		}
 	}
-	lists := map[string][]netip.Prefix{vpccni.EnvExternalServiceCIDRs: l.ExternalServiceCIDRs, vpccni.EnvExcludeSNATCIDRs: l.ExcludeSNATCIDRs}
-	var env, fields []string
-	for _, name := range names {
-		value := appended(lists[name], overlay)
-		env, fields = append(env, name+"="+value), append(fields, fmt.Sprintf("%q:%q", name, value))
-	}
 	var cures []string
-	switch {
-	case len(names) == 0:
-	case l.Managed:
-		cures = append(cures, addOn(l.Cluster, `.env += {`+strings.Join(fields, ",")+`}`))
-	default:
-		cures = append(cures, fmt.Sprintf("kubectl -n %s set env daemonset/%s -c aws-node %s", l.Namespace, l.Name, strings.Join(env, " ")))
+	var settings []setting
+	for _, l := range s.lists() {
+		if slices.Contains(names, l.name) {
+			settings = append(settings, setting{l.name, appended(l.now, overlay)})
+		}
+	}
+	if len(settings) > 0 {
+		cures = append(cures, s.set(settings...))
 	}
 	if cilium {
 		cures = append(cures, "kubectl cutover values check --live")
@@ -128,27 +123,17 @@ func (s *Snapshot) cureSettings(lost []vpccni.Path) string {
 	return strings.Join(cures, "; ")
 }
 
-// appended is a list with what of the overlay it lacks, as aws-node reads it.
-func appended(list, overlay []netip.Prefix) string {
-	var out []string
-	for _, p := range list {
-		out = append(out, p.String())
-	}
-	for _, o := range overlay {
-		if !slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Bits() <= o.Bits() && p.Contains(o.Addr()) }) {
-			out = append(out, o.String())
+// appended is a list with what of others it lacks, as aws-node reads it.
+func appended(list, others []netip.Prefix) string {
+	var out []netip.Prefix
+	for _, p := range slices.Concat(list, others) {
+		if !within(p, out) {
+			out = append(out, p)
 		}
 	}
-	return strings.Join(out, ",")
-}
-
-// addOn changes the VPC CNI's add-on by a filter of jq. What is given as its configuration replaces what was given before, so it
-// is read first; if that is no JSON nothing is changed.
-func addOn(cluster, filter string) string {
-	if cluster == "" {
-		cluster = "<cluster>"
+	texts := make([]string, 0, len(out))
+	for _, p := range out {
+		texts = append(texts, p.String())
 	}
-	of := "--cluster-name " + cluster + " --addon-name vpc-cni"
-	return "values=$(aws eks describe-addon " + of + " --query addon.configurationValues --output text | sed 's/^None$/{}/' | jq -ce '" + filter + "') && " +
-		"aws eks update-addon " + of + ` --resolve-conflicts PRESERVE --configuration-values "$values"`
+	return strings.Join(texts, ",")
 }

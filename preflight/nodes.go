@@ -33,18 +33,19 @@ func nodes(s *Snapshot) []Finding {
 		out[i].Mend = strings.ReplaceAll(out[i].Mend, "<cluster>", s.cluster())
 	}
 	ours := s.where(func(n *Node) bool { return n.kind() == "" })
-	return append(out, pass("an agent of Cilium can run on %d of %d nodes (%s); what launch templates and node groups give to new nodes (startup taint, image, hop limit) stands at AWS and was not looked at",
-		len(ours), len(s.Nodes), families(ours)))
+	return append(out, pass("an agent of Cilium can run on %d of %d nodes (%s)", len(ours), len(s.Nodes), families(ours)))
 }
 
-// cluster is EKS' name of it, where eksctl wrote that on a node, and else a place to fill it in.
+// cluster is EKS' name of it, by its own word, aws-node's or eksctl's, and else a place to fill it in.
 func (s *Snapshot) cluster() string {
-	for i := range s.Nodes {
-		if name := s.Nodes[i].Labels["alpha.eksctl.io/cluster-name"]; name != "" {
-			return name
-		}
+	if s.AWS != nil {
+		return s.AWS.Cluster
 	}
-	return "<cluster>"
+	name := s.Network.Legacy.Cluster
+	for i := range s.Nodes {
+		name = cmp.Or(name, s.Nodes[i].Labels["alpha.eksctl.io/cluster-name"])
+	}
+	return cmp.Or(name, "<cluster>")
 }
 
 // where are the nodes that are such.

@@ -46,8 +46,8 @@ func (s *Snapshot) unenforce(f Finding) Finding {
 	l := &s.Network.Legacy
 	f.Objects = []string{l.daemonSet()}
 	f.Mend = "do without enforcement until phase RemoveLegacy, or allow the nodes' networks in every policy. To switch it off: "
-	if l.Managed {
-		f.Mend += addOn(l.Cluster, `.enableNetworkPolicy = "false" | .env += {"NETWORK_POLICY_ENFORCING_MODE":"standard"}`)
+	if s.managed() {
+		f.Mend += s.updateAddOn([]setting{{"enableNetworkPolicy", "false"}}, []setting{{"NETWORK_POLICY_ENFORCING_MODE", "standard"}})
 		return f
 	}
 	f.Mend += fmt.Sprintf("--enable-network-policy=false in the arguments of container aws-eks-nodeagent (kubectl -n %s edit daemonset %s), and kubectl -n %s set env daemonset/%s -c aws-node NETWORK_POLICY_ENFORCING_MODE=standard",

@@ -56,14 +56,31 @@ func (r *Report) Write(w io.Writer, colour bool) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%d Fail, %d Unknown, %d Warn, %d Pass\n", count[v1alpha1.VerdictFail], count[v1alpha1.VerdictUnknown], count[v1alpha1.VerdictWarn], count[v1alpha1.VerdictPass])
+	left := r.notAsked(w, colour)
+	_, err := fmt.Fprintf(w, "\n%d Fail, %d Unknown, %d Warn, %d Pass%s\n", count[v1alpha1.VerdictFail], count[v1alpha1.VerdictUnknown], count[v1alpha1.VerdictWarn], count[v1alpha1.VerdictPass], left)
 	return err
+}
+
+// notAsked prints in a line which checks were not asked, and counts them.
+func (r *Report) notAsked(w io.Writer, colour bool) string {
+	var names []string
+	why := ""
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Verdict == v1alpha1.VerdictNotAsked {
+			names, why = append(names, f.Check), f.Message
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	fmt.Fprintf(w, "\n%s %s: %s.\n", painted(v1alpha1.VerdictNotAsked, colour), strings.Join(names, ", "), why)
+	return fmt.Sprintf(", %d not asked", len(names))
 }
 
 func painted(v v1alpha1.Verdict, colour bool) string {
 	text := fmt.Sprintf("%-7s", v)
 	codes := map[v1alpha1.Verdict]string{v1alpha1.VerdictFail: "31;1", v1alpha1.VerdictUnknown: "35", v1alpha1.VerdictWarn: "33", v1alpha1.VerdictPass: "32"}
-	if !colour {
+	if !colour || codes[v] == "" {
 		return text
 	}
 	return "\x1b[" + codes[v] + "m" + text + "\x1b[0m"
@@ -76,6 +93,7 @@ type suite struct {
 	Tests    int      `xml:"tests,attr"`
 	Failures int      `xml:"failures,attr"`
 	Errors   int      `xml:"errors,attr"`
+	Skipped  int      `xml:"skipped,attr"`
 	Cases    []testcase
 }
 
@@ -85,6 +103,7 @@ type testcase struct {
 	Name    string   `xml:"name,attr"`
 	Failure *outcome `xml:"failure"`
 	Error   *outcome `xml:"error"`
+	Skipped *outcome `xml:"skipped"`
 	Out     string   `xml:"system-out,omitempty"`
 }
 
@@ -93,7 +112,7 @@ type outcome struct {
 	Text    string `xml:",chardata"`
 }
 
-// WriteJUnit prints a report for CI systems: Fail is a failure, Unknown an error, Warn a passed case with a text.
+// WriteJUnit prints a report for CI systems: Fail is a failure, Unknown an error, Warn a passed case with a text, NotAsked one that was skipped.
 func (r *Report) WriteJUnit(w io.Writer) error {
 	s := suite{Name: "kubectl cutover preflight", Tests: len(r.Findings)}
 	for i := range r.Findings {
@@ -112,6 +131,9 @@ func (r *Report) WriteJUnit(w io.Writer) error {
 			s.Errors++
 		case v1alpha1.VerdictWarn:
 			c.Out = f.Message
+		case v1alpha1.VerdictNotAsked:
+			c.Skipped = said
+			s.Skipped++
 		}
 		s.Cases = append(s.Cases, c)
 	}
