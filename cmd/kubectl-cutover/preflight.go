@@ -12,12 +12,14 @@ import (
 	"slices"
 	"time"
 
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/preflight"
 	"github.com/cni-cutover/cni-cutover/preflight/gather"
+	"github.com/cni-cutover/cni-cutover/preflight/gather/aws"
 )
 
 // preflightOptions are the flags of preflight.
@@ -25,6 +27,8 @@ type preflightOptions struct {
 	save, from, output string
 	vpc, overlay       []string
 	mask               int
+	aws                bool
+	clusterName        string
 }
 
 func (a *app) preflight() *cobra.Command {
@@ -34,10 +38,12 @@ func (a *app) preflight() *cobra.Command {
 		Short: "Say what a move to the overlay would break, before anything moves",
 		Long: "Say what a move to the overlay would break: webhooks, conversions and aggregated APIs that the API server could no longer reach,\n" +
 			"paths that are lost while pods of both CNIs run, load balancers that send to pods, missing readiness probes, addresses that overlap,\n" +
-			"slices that would not suffice, pods that keep their nodes from being drained, and nodes that cannot move. It only reads. What it\n" +
+			"slices that would not suffice, pods that keep their nodes from being drained, and nodes that cannot move. With --aws also what\n" +
+			"stands at AWS: add-ons, security groups, launch templates, autoscaling groups, routes and targets. It only reads. What it\n" +
 			"may not read it names, and does not take for well.\n" +
 			"--save keeps what was seen, without secrets; --from judges it again, anywhere.",
 		Example: `  kubectl cutover preflight --vpc-cidr 10.0.0.0/16,100.64.0.0/16
+  AWS_PROFILE=reader kubectl cutover preflight --aws
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 --save snapshot.tgz
   kubectl cutover preflight --from snapshot.tgz
   kubectl cutover preflight --vpc-cidr 10.0.0.0/16 -o junit > preflight.xml`,
@@ -48,6 +54,8 @@ func (a *app) preflight() *cobra.Command {
 	f.StringSliceVar(&o.vpc, "vpc-cidr", nil, "networks of the VPC, of its peers and on premises")
 	f.StringSliceVar(&o.overlay, "overlay", nil, "pod networks of the overlay (default: the Cutover's, else 10.244.0.0/16)")
 	f.IntVar(&o.mask, "node-mask-size", 0, "prefix length of a node's slice (default: the Cutover's, else 24)")
+	f.BoolVar(&o.aws, "aws", false, "ask AWS too, with the credentials that its own tools would use")
+	f.StringVar(&o.clusterName, "cluster-name", "", "EKS' name of the cluster (default: as aws-node and the nodes' labels and tags say)")
 	f.StringVar(&o.save, "save", "", "file to keep the snapshot in")
 	f.StringVar(&o.from, "from", "", "judge this snapshot and ask no cluster")
 	f.StringVarP(&o.output, "output", "o", "table", "table, json, yaml or junit")
@@ -65,6 +73,9 @@ func (a *app) runPreflight(ctx context.Context, o preflightOptions) error {
 	}
 	if o.mask != 0 && (o.mask < 8 || o.mask > 30) {
 		return fmt.Errorf("reading --node-mask-size %d: want 8 to 30", o.mask)
+	}
+	if o.clusterName != "" && !o.aws || o.aws && o.from != "" {
+		return errors.New("reading the flags: --cluster-name is for --aws, and --aws is for a cluster, not for a snapshot")
 	}
 	s, err := a.snapshot(ctx, o)
 	if err != nil {
@@ -112,13 +123,14 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 	}
 	s := &preflight.Snapshot{
 		Format: preflight.Format, TakenAt: time.Now().UTC().Truncate(time.Second), Server: config.Host,
-		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, Rollout: defaultRollout(),
+		Overlay: []string{defaultOverlay()[0].String()}, NodeMaskSize: 24, Joining: 1, TunnelPort: 8472, Rollout: defaultRollout(),
 	}
 	s.Network = networkOf(defaultLegacy(), v1alpha1.ObjectRef{Namespace: metav1.NamespaceSystem, Name: "cilium"})
 	if cutover, err := readCutover(ctx, c); err == nil {
 		spec := &cutover.Spec
 		s.Network = networkOf(spec.Legacy, spec.Cilium.DaemonSet)
 		s.Overlay, s.NodeMaskSize, s.Joining = spec.Overlay.PodCIDRs, int(spec.Overlay.NodeMaskSize), int(spec.Rollout.MaxConcurrent)
+		s.TunnelPort = spec.Overlay.Tunnel.Port
 		s.Rollout, s.Rolled = spec.Rollout, cutover.Status.Rolled
 		for _, slot := range cutover.Status.Slots {
 			s.Slots = append(s.Slots, slot.Node)
@@ -140,7 +152,14 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 		progress = func(what string) { fmt.Fprintf(a.ErrOut, "\r\x1b[Kreading %s", what) }
 		defer fmt.Fprint(a.ErrOut, "\r\x1b[K")
 	}
-	return s, gather.Cluster(ctx, c, s, progress)
+	if err := gather.Cluster(ctx, c, s, progress); err != nil || !o.aws {
+		return s, err
+	}
+	account, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("finding AWS credentials: %w", err)
+	}
+	return s, aws.Account(ctx, account, o.clusterName, s, progress)
 }
 
 // networkOf names both CNIs.
