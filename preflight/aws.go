@@ -277,21 +277,22 @@ func (a *AWS) object(g *ScalingGroup) string {
 	return "AutoScalingGroup/" + g.Name
 }
 
-// changeTemplate is how the launch template of a group's next nodes is changed; data is JSON for it. EKS rolls a node group that
-// gets another version, so that comes last in a roll or is the roll.
+// changeTemplate is how the launch template of a group's next nodes is changed; data is JSON for it. A node group that gets another
+// version is rolled by EKS itself.
 func (a *AWS) changeTemplate(g *ScalingGroup, t *Template, data string) string {
-	id, _, _ := strings.Cut(t.Ref, ":")
-	if n := a.nodeGroupOf(g); n != nil {
-		if n.Template == "" {
-			return fmt.Sprintf("node group %s has no launch template of yours, so this cannot change: make another one with a launch template, and let it take the place of %s in the roll", n.Name, n.Name)
-		}
+	id, then := t.id(), ""
+	switch n := a.nodeGroupOf(g); {
+	case n != nil && n.Template == "":
+		return fmt.Sprintf("node group %s has no launch template of yours, so this cannot change: make another one with a launch template, and let it take the place of %s", n.Name, n.Name)
+	case n != nil:
 		id = n.Template
+		then = fmt.Sprintf("; then, before the move begins, for EKS replaces its nodes by itself: aws eks update-nodegroup-version --cluster-name %s --nodegroup-name %s --launch-template id=%s,version=<the new one>", a.Cluster, n.Name, id)
+	case t.version() != "$Latest":
+		then = fmt.Sprintf("; then let autoscaling group %s use the new version", g.Name)
 	}
-	return fmt.Sprintf("aws ec2 create-launch-template-version --launch-template-id %s --source-version '$Latest' --launch-template-data '%s'", id, data)
+	return fmt.Sprintf("aws ec2 create-launch-template-version --launch-template-id %s --source-version '$Latest' --launch-template-data '%s'", id, data) + then
 }
 
-// cut is one side of id:version.
-func cut(ref string, side int) string {
-	id, version, _ := strings.Cut(ref, ":")
-	return []string{id, version}[side]
-}
+// id and version are how a scaling group names it.
+func (t *Template) id() string      { id, _, _ := strings.Cut(t.Ref, ":"); return id }
+func (t *Template) version() string { _, version, _ := strings.Cut(t.Ref, ":"); return version }

@@ -112,8 +112,8 @@ func TestTheMetadataThatPodsLoseIsSaid(t *testing.T) {
 	one := func(t *Template) { t.HopLimit = 1 }
 	for name, e := range map[string]expectation{
 		"2 now and 1 next": {check, template(one), v1alpha1.VerdictWarn, []string{"on those that come they do not", "launch template lt-eks:3: hop limit 1", "NodeGroup/blue"},
-			[]string{"create-launch-template-version --launch-template-id lt-own", `"HttpPutResponseHopLimit":2`}},
-		"and of a group of one's own":    {check, then(own, template(one)), v1alpha1.VerdictWarn, []string{"AutoScalingGroup/eks-blue-1"}, []string{"--launch-template-id lt-eks "}},
+			[]string{"create-launch-template-version --launch-template-id lt-own", `"HttpPutResponseHopLimit":2`, "aws eks update-nodegroup-version --cluster-name shop --nodegroup-name blue --launch-template id=lt-own"}},
+		"and of a group of one's own":    {check, then(own, template(one)), v1alpha1.VerdictWarn, []string{"AutoScalingGroup/eks-blue-1"}, []string{"--launch-template-id lt-eks ", "let autoscaling group eks-blue-1 use the new version"}},
 		"and of one that EKS made alone": {check, then(func(s *Snapshot) { s.AWS.NodeGroups[0].Template = "" }, template(one)), v1alpha1.VerdictWarn, nil, []string{"node group blue has no launch template of yours"}},
 		"1 now and 1 next":               {check, then(now(1), template(one)), v1alpha1.VerdictPass, []string{"on 0 of 2 nodes"}, nil},
 		"2 now and 3 next":               {check, template(func(t *Template) { t.HopLimit = 3 }), v1alpha1.VerdictPass, []string{"on 2 of 2 nodes"}, nil},

@@ -63,9 +63,6 @@ func birth(s *Snapshot) []Finding {
 	return []Finding{pass("nodes of %s are born with startup taint %s, and with room for the overlay's pods", count(len(a.ScalingGroups), "autoscaling group"), startupTaint)}
 }
 
-func (t *Template) id() string      { return cut(t.Ref, 0) }
-func (t *Template) version() string { return cut(t.Ref, 1) }
-
 // troubles are why user data was not understood.
 func troubles(templates []*Template) []string {
 	var out []string
