@@ -14,7 +14,9 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,8 +52,8 @@ func (s *scene) wantPlugin(t *testing.T, code int, args []string, words ...strin
 }
 
 // TestTheReferenceMigrationsMistakesAreFoundBefore plants what stopped the migration that this project was made after, and what
-// its people wished they had known: each is named, with what mends it, while nothing has moved. Not here: the hop limit of
-// instance metadata, which stands at AWS.
+// its people wished they had known: each is named, with what mends it, while nothing has moved. The hop limit of instance metadata
+// is planted where Karpenter has it; that of launch templates stands at AWS.
 func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
 	s := standing(t)
 	s.wantPlugin(t, 2, []string{"values", "check", "-f", "testdata/mistakes.yaml", "--phase", "full-ebpf", "--cilium-version", "1.18.11", "--vpc-cidr", vpc.CIDR().String()},
@@ -61,7 +63,7 @@ func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
 
 	preflight := []string{"preflight", "--vpc-cidr", vpc.CIDR().String()}
 	_, before := s.plugin(t, preflight...)
-	for _, unwanted := range []string{"planted", "Fail    Callbacks", "Fail    Readiness", "Warn    Readiness"} {
+	for _, unwanted := range []string{"planted", "Fail    Callbacks", "Fail    Readiness", "Warn    Readiness", "Warn    Metadata"} {
 		if strings.Contains(before, unwanted) {
 			t.Errorf("before anything is planted preflight says %q:\n%s", unwanted, before)
 		}
@@ -85,16 +87,50 @@ func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
 				FailurePolicy: ptr.To(admissionv1.Fail), ClientConfig: admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: "default", Name: "planted"}},
 				Rules: []admissionv1.RuleWithOperations{{Operations: []admissionv1.OperationType{admissionv1.Create}, Rule: admissionv1.Rule{APIGroups: []string{"planted.example.com"}, APIVersions: []string{"v1"}, Resources: []string{"things"}}}},
 			}},
-		})
+		},
+		karpentersNodeClasses())
+	s.eventually(t, time.Minute, func() string { // once the API server serves them
+		err := s.env.Client.Create(t.Context(), nodeClassOfOneHop())
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return err.Error()
+		}
+		return ""
+	})
 	s.eventually(t, time.Minute, func() string {
 		code, said := s.plugin(t, preflight...)
-		for _, w := range []string{"Fail    Callbacks ValidatingWebhookConfiguration/planted", "Warn    Readiness", "default/pod/planted", "Fail    Draining Pod/default/planted"} {
+		for _, w := range []string{"Fail    Callbacks ValidatingWebhookConfiguration/planted", "Warn    Readiness", "default/pod/planted", "Fail    Draining Pod/default/planted",
+			"Warn    Metadata EC2NodeClass/planted", "kubectl patch ec2nodeclass planted"} {
 			if code != 2 || !strings.Contains(said, w) {
 				return fmt.Sprintf("code %d, want 2 and %q:\n%s", code, w, said)
 			}
 		}
 		return ""
 	})
+}
+
+// karpentersNodeClasses is the kind by which Karpenter makes instances (karpenter-provider-aws pkg/apis/v1), with a schema that takes all.
+func karpentersNodeClasses() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "ec2nodeclasses.karpenter.k8s.aws"},
+		"spec": map[string]any{
+			"group": "karpenter.k8s.aws", "scope": "Cluster",
+			"names": map[string]any{"kind": "EC2NodeClass", "listKind": "EC2NodeClassList", "plural": "ec2nodeclasses", "singular": "ec2nodeclass"},
+			"versions": []any{map[string]any{
+				"name": "v1", "served": true, "storage": true,
+				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+			}},
+		},
+	}}
+}
+
+// nodeClassOfOneHop gives the metadata of its instances to the host network alone, as Karpenter does unless it is told otherwise.
+func nodeClassOfOneHop() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass",
+		"metadata": map[string]any{"name": "planted"},
+		"spec":     map[string]any{"metadataOptions": map[string]any{"httpEndpoint": "enabled", "httpPutResponseHopLimit": int64(1)}},
+	}}
 }
 
 // plant creates objects until the test ends.
