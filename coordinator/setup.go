@@ -94,11 +94,34 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, retryAfter),
 		}).
 		For(&v1alpha1.Cutover{}, builder.WithPredicates(cutoverChanges())).
-		Watches(&v1alpha1.NodeCutover{}, one).
+		Watches(&v1alpha1.NodeCutover{}, together()).
 		Watches(&corev1.Node{}, one, builder.WithPredicates(nodeChanges())).
 		Watches(&appsv1.DaemonSet{}, one).
 		Watches(&corev1.Pod{}, one, builder.WithPredicates(podChanges())).
 		Complete(r)
+}
+
+// answersTogether is how long an answer waits for others. Nodes that were asked together answer within milliseconds of each other,
+// and one look for all of them is over sooner than one for the first and one for the rest: a list that follows another within 100 ms
+// waits for the API server's watch cache (progressRequestPeriod of k8s.io/apiserver, pkg/storage/cacher/progress).
+const answersTogether = 10 * time.Millisecond
+
+// together lets the coordinator look a moment after a NodeCutover has changed.
+func together() handler.EventHandler {
+	soon := func(q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		q.AddAfter(requestFor(), answersTogether)
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, _ event.CreateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			soon(q)
+		},
+		UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			soon(q)
+		},
+		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			soon(q)
+		},
+	}
 }
 
 // cutoverChanges lets through what people change: the status is nobody's but ours, and after each write of it the coordinator
