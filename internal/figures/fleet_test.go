@@ -95,7 +95,7 @@ func BenchmarkFleet(b *testing.B) {
 		s.rolled(roll, 3*time.Hour)
 		took := time.Since(first)
 		_, peak := s.memory()
-		s.report(t, figuresOf{s.log(false), before, took, first.Sub(began), peak, s.processor() - busy, (roll + slots - 1) / slots, roll})
+		s.report(t, figuresOf{s.log(false), before, took, first.Sub(began), peak, s.processor() - busy, slots, roll})
 	}
 }
 
@@ -106,15 +106,17 @@ type figuresOf struct {
 	took, start time.Duration
 	peak        float64
 	busy        time.Duration
-	waves, roll int
+	slots, roll int
 }
 
 func (s *scene) report(t times, f figuresOf) {
-	bound := time.Duration(f.waves) * t.slot()
+	idle := f.Idle()
+	bound := idle.Bound(f.slots)
 	requests := f.Requests.Minus(f.before)
 	per := func(n int) float64 { return float64(n) / f.took.Seconds() }
-	s.say("the first slot %s after the approval; %s for all, the bound is %d x %s = %s; processor %s", f.start, f.took, f.waves, t.slot(), bound, f.busy)
-	fmt.Printf("answers: %s\n%s\n", f.Reactions().All(), f.Idle())
+	s.say("the first slot %s after the approval; %s for all; the bound is %s by what the world took, and %s if all took %s; processor %s",
+		f.start, f.took, bound, time.Duration((f.roll+f.slots-1)/f.slots)*t.slot(), t.slot(), f.busy)
+	fmt.Printf("answers: %s\n%s\n", f.Reactions().All(), idle)
 	fmt.Printf("requests a second: get %.1f list %.1f write %.1f evict %.1f events %.1f lease %.1f, agents %.1f; watches %d; refused %v\n%s",
 		per(requests.Gets), per(requests.Lists), per(requests.Writes), per(requests.Evictions), per(requests.Events), per(requests.Lease), per(requests.Answers), requests.Watches, requests.Refused, requests)
 	s.b.ReportMetric(f.took.Seconds()/bound.Seconds(), "of-bound")

@@ -6,6 +6,7 @@ package figures
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +24,19 @@ type Idle struct {
 	Steps map[v1alpha1.Step]time.Duration
 	// Between is the time in which a slot was free while nodes were left that got one later.
 	Between time.Duration
+	// World is what is left of the time of each slot, in the order of their grants.
+	World []time.Duration
+}
+
+// Bound is how long these slots take, so many at a time, if nobody ever waits for the coordinator: each node begins as soon as one of
+// them is free.
+func (i Idle) Bound(slots int) time.Duration {
+	free := make([]time.Duration, max(slots, 1)) // when each of them is
+	for _, w := range i.World {
+		first := slices.Index(free, slices.Min(free))
+		free[first] += w
+	}
+	return slices.Max(free)
 }
 
 // Share is idle time over the time of the slots.
@@ -70,16 +84,21 @@ func (r *Roll) Idle() Idle {
 	out := Idle{Steps: map[v1alpha1.Step]time.Duration{}}
 	asked := r.questions()
 	var first, last, lastGrant time.Time
-	for _, stays := range r.stays() {
+	ways := slices.SortedFunc(maps.Values(r.stays()), func(a, b []stay) int { return a[0].from.Compare(b[0].from) })
+	for _, stays := range ways {
 		out.Slots++
 		began, ended := stays[0].from, stays[len(stays)-1].to
 		out.Total += ended.Sub(began)
 		first, last, lastGrant = earlier(first, began), later(last, ended), later(lastGrant, began)
 		node, replacement := stays[0].slot.Node, stays[len(stays)-1].slot.Replacement
 		waits := slices.Concat(r.waits(stays), asked[node], asked[replacement])
+		world := time.Duration(0)
 		for _, s := range stays {
-			out.Steps[s.slot.Step] += s.to.Sub(s.from) - covered(s.span, waits)
+			waited := covered(s.span, waits)
+			out.Steps[s.slot.Step] += s.to.Sub(s.from) - waited
+			world += waited
 		}
+		out.World = append(out.World, world)
 	}
 	out.Span = last.Sub(first)
 	for i := range max(len(r.ledgers)-1, 0) {

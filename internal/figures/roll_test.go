@@ -120,6 +120,9 @@ func TestReactionsAreCountedFromTheAnswer(t *testing.T) {
 
 func TestIdleIsWhatNobodyElseWasWaitedFor(t *testing.T) {
 	got := tell(t).Idle()
+	if world := 2940*time.Millisecond - got.Sum(); len(got.World) != 1 || got.World[0] != world || got.Bound(4) != world {
+		t.Errorf("the world took %s, want %s", got.World, world)
+	}
 	if got.Slots != 1 || got.Total != 2940*time.Millisecond || got.Between != 0 {
 		t.Errorf("%d slots, %s in all, %s between", got.Slots, got.Total, got.Between)
 	}
@@ -132,6 +135,15 @@ func TestIdleIsWhatNobodyElseWasWaitedFor(t *testing.T) {
 	} {
 		if got.Steps[step] != want*time.Millisecond {
 			t.Errorf("%s: %s idle, want %d ms", step, got.Steps[step], want)
+		}
+	}
+}
+
+func TestTheBoundIsThatOfSlotsThatAreNeverIdle(t *testing.T) {
+	for slots, want := range map[int]time.Duration{1: 14, 2: 8, 3: 5, 9: 5} {
+		got := Idle{World: []time.Duration{5, 3, 1, 4, 1}}.Bound(slots)
+		if got != want {
+			t.Errorf("with %d slots: %d, want %d", slots, got, want)
 		}
 	}
 }
