@@ -108,7 +108,7 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 		if s.Reason == "" || !turned {
 			continue
 		}
-		notes = append(notes, plan.Note{Node: s.Concerned(), Warning: alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
+		notes = append(notes, plan.Note{Node: s.Concerned(), Warning: plan.Alarming(s.Reason), Reason: s.Reason, Action: "Wait", Message: string(s.Step) + ": " + s.Message})
 	}
 	for _, c := range after.Conditions {
 		turned := !slices.ContainsFunc(before.Conditions, func(b metav1.Condition) bool {
@@ -126,14 +126,6 @@ func changes(before, after v1alpha1.CutoverStatus) []plan.Note {
 func worthTelling(r v1alpha1.Reason) bool {
 	return slices.Contains([]v1alpha1.Reason{
 		v1alpha1.NoAnswer, v1alpha1.AnswerRefused, v1alpha1.NodeNotSafe, v1alpha1.NodeNotReady, v1alpha1.CordonedByOthers, v1alpha1.TooManyUnavailable,
-	}, r)
-}
-
-// alarming picks the waits of a slot that are not part of every slot's way.
-func alarming(r v1alpha1.Reason) bool {
-	return !slices.Contains([]v1alpha1.Reason{
-		v1alpha1.Cordoning, v1alpha1.Deregistering, v1alpha1.Evicting, v1alpha1.AwaitingReplacement, v1alpha1.AwaitingNode,
-		v1alpha1.ReplacementNotReady, v1alpha1.NoAnswer, v1alpha1.Soaking, v1alpha1.VolumesAttached,
 	}, r)
 }
 

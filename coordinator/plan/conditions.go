@@ -97,6 +97,14 @@ func Blind(w *World, reason v1alpha1.Reason, message string) Decision {
 	return Decision{Status: d.status, Notes: d.notes, Wake: d.wake}
 }
 
+// Alarming picks the waits of a slot that are not part of every slot's way.
+func Alarming(r v1alpha1.Reason) bool {
+	return !slices.Contains([]v1alpha1.Reason{
+		v1alpha1.Cordoning, v1alpha1.Deregistering, v1alpha1.Evicting, v1alpha1.AwaitingReplacement, v1alpha1.AwaitingNode,
+		v1alpha1.ReplacementNotReady, v1alpha1.NoAnswer, v1alpha1.Soaking, v1alpha1.VolumesAttached,
+	}, r)
+}
+
 // IsRefusal says whether a reason is that the API server did not do what it was asked for.
 func IsRefusal(r v1alpha1.Reason) bool { return slices.Contains(refused(), r) }
 

@@ -308,3 +308,19 @@ func TestTheFenceIsNotDoneBeforeTheVPCCNIHasRolledOut(t *testing.T) {
 		}
 	}
 }
+
+// TestABadAnswerIsAWarningFromTheFirstWord: the ledger says nothing of a step that only asks before the answer is bad.
+func TestABadAnswerIsAWarningFromTheFirstWord(t *testing.T) {
+	w, _ := slotWorld(v1alpha1.StepJoin)
+	n := &w.Nodes[len(w.Nodes)-1]
+	n.Zone, n.Created = "a", w.Now.Add(-time.Second)
+	answerAs(w, n.Name, question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: n.Created})
+	n.Cutover.Status.Findings[0].Verdict = v1alpha1.VerdictFail
+	d := Decide(w)
+	warns := slices.ContainsFunc(d.Notes, func(x Note) bool {
+		return x.Warning && x.Node == n.Name && x.Reason == v1alpha1.ReplacementUnhealthy && x.Action == string(v1alpha1.StepValidate)
+	})
+	if !warns {
+		t.Errorf("nobody is warned of %s: %+v", n.Name, d.Notes)
+	}
+}

@@ -87,7 +87,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 		default:
 			s.Reason, s.Message = p.reason, p.message
 			if s.Step != recorded.Step {
-				d.note(s.Concerned(), false, s.Reason, string(s.Step), "slot of %s enters %s: %s", s.Node, s.Step, s.Message)
+				d.note(s.Concerned(), Alarming(s.Reason), s.Reason, string(s.Step), "slot of %s enters %s: %s", s.Node, s.Step, s.Message)
 			}
 			d.checkDeadline(s)
 			return ""
