@@ -177,7 +177,7 @@ func TestWhatBoundsANode(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := Judge([]Node{node(c.change)}, c.cni, c.target).Nodes[0]
+			r := Judge([]Node{node(c.change)}, EC2{}, c.cni, c.target).Nodes[0]
 			got := answer{r.Now, r.AsIs, r.After, r.NowBy, r.AsIsBy, r.AfterBy}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -186,15 +186,50 @@ func TestWhatBoundsANode(t *testing.T) {
 	}
 }
 
+// TestEC2GoesBeforeTheTable, type by type.
+func TestEC2GoesBeforeTheTable(t *testing.T) {
+	says := func(name string, is InstanceType) EC2 {
+		return EC2{Region: "eu-central-1", Types: map[string]InstanceType{name: is}}
+	}
+	prefixes := VPCCNI{PrefixDelegation: true}
+	for name, c := range map[string]struct {
+		ec2     EC2
+		cni     VPCCNI
+		kind    string
+		formula int // 0: the type is not known
+		differs bool
+	}{
+		"both agree":                       {says("t3.medium", InstanceType{Limits{3, 6}, 2, true}), Defaults(), "t3.medium", 17, false},
+		"both know it and differ":          {says("t3.medium", InstanceType{Limits{4, 6}, 2, true}), Defaults(), "t3.medium", 22, true},
+		"EC2 alone knows it":               {says("m99.large", InstanceType{Limits{3, 10}, 2, true}), Defaults(), "m99.large", 29, false},
+		"the table alone knows it":         {says("m99.large", InstanceType{Limits{3, 10}, 2, true}), Defaults(), "t3.medium", 17, false},
+		"nobody knows it":                  {says("t3.medium", InstanceType{Limits{3, 6}, 2, true}), Defaults(), "m99.large", 0, false},
+		"EC2 was not allowed to say":       {EC2{Region: "eu-central-1", Refused: "ec2:DescribeInstanceTypes"}, Defaults(), "t3.medium", 17, false},
+		"prefixes, by EC2's vCPUs":         {says("m99.large", InstanceType{Limits{15, 50}, 30, true}), prefixes, "m99.large", 250, false},
+		"no prefixes on what is not Nitro": {says("t2.micro", InstanceType{Limits{2, 2}, 1, false}), prefixes, "t2.micro", 4, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Offline([]string{c.kind}, 0, c.ec2, c.cni, Target{110, 24})
+			got := 0
+			for _, n := range r.Nodes {
+				got = n.Formula
+			}
+			if got != c.formula || (len(r.Unknown) == 0) != (c.formula > 0) || (len(r.Differences) > 0) != c.differs {
+				t.Errorf("%d pods, unknown %q, differences %+v", got, r.Unknown, r.Differences)
+			}
+		})
+	}
+}
+
 func TestAnUnknownTypeIsNamedAndNotGuessed(t *testing.T) {
-	r := Judge([]Node{node(func(n *Node) { n.Type = "m99.large" }), node(func(n *Node) { n.Name, n.Type = "b", "" })}, Defaults(), Target{110, 24})
+	r := Judge([]Node{node(func(n *Node) { n.Type = "m99.large" }), node(func(n *Node) { n.Name, n.Type = "b", "" })}, EC2{}, Defaults(), Target{110, 24})
 	if want := []string{"(no instance type: b)", "m99.large"}; !slices.Equal(r.Unknown, want) {
 		t.Errorf("unknown: %q, want %q", r.Unknown, want)
 	}
 	if n := r.Nodes[0]; n.Formula != 0 || n.Held != n.VPCPods {
 		t.Errorf("something was made up: %+v", n)
 	}
-	moved := Judge([]Node{node(func(n *Node) { n.Type, n.VPCPods, n.OverlayPods = "m99.large", 0, 3 })}, Defaults(), Target{110, 24})
+	moved := Judge([]Node{node(func(n *Node) { n.Type, n.VPCPods, n.OverlayPods = "m99.large", 0, 3 })}, EC2{}, Defaults(), Target{110, 24})
 	if len(moved.Unknown) != 0 {
 		t.Errorf("a node that has moved needs no interfaces to be judged: %q", moved.Unknown)
 	}
@@ -208,7 +243,7 @@ func TestGroupsAndTheClusterAreSums(t *testing.T) {
 		node(func(n *Node) {
 			n.Name, n.Group, n.VPCPods, n.HostPods, n.CPURequests, n.MemoryRequests = "d", "idle", 0, 0, 0, 0
 		}),
-	}, Defaults(), Target{110, 24})
+	}, EC2{}, Defaults(), Target{110, 24})
 	var nodes, pods, now, after, held int
 	for _, g := range r.Groups {
 		nodes, pods, now, after, held = nodes+g.Nodes, pods+g.Pods, now+g.Now, after+g.After, held+g.Held
@@ -261,7 +296,7 @@ func TestTheInventoryCountsWhatIsThere(t *testing.T) {
 		VPCPods: 2, OverlayPods: 1, HostPods: 1,
 		CPURequests: 100 + 100 + 550 + 100, MemoryRequests: (100 + 100 + 150 + 100) << 20,
 	}
-	r := v.Report(Defaults(), Target{110, 24})
+	r := v.Report(EC2{}, Defaults(), Target{110, 24})
 	if diff := cmp.Diff(want, r.Nodes[0].Node); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -295,18 +330,27 @@ func TestSettingsComeFromTheDaemonSet(t *testing.T) {
 func TestReportsAreWritten(t *testing.T) {
 	for name, write := range map[string]func(*strings.Builder) error{
 		"offline.txt": func(b *strings.Builder) error {
-			r := Offline([]string{"t3.small", "t3.medium", "m99.large", "m5.4xlarge"}, 0, Defaults(), Target{110, 24})
+			r := Offline([]string{"t3.small", "t3.medium", "m99.large", "m5.4xlarge"}, 0, EC2{}, Defaults(), Target{110, 24})
 			return r.WriteOffline(b)
 		},
 		"offline-prefixes.txt": func(b *strings.Builder) error {
-			r := Offline([]string{"m5.xlarge"}, 0, VPCCNI{PrefixDelegation: true}, Target{110, 24})
+			r := Offline([]string{"m5.xlarge"}, 0, EC2{}, VPCCNI{PrefixDelegation: true}, Target{110, 24})
+			return r.WriteOffline(b)
+		},
+		"offline-ec2.txt": func(b *strings.Builder) error {
+			e := EC2{Region: "eu-central-1", Types: map[string]InstanceType{"t2.micro": {Limits{2, 2}, 1, false}, "m99.large": {Limits{3, 10}, 2, true}, "m5.xlarge": {Limits{5, 15}, 4, true}}}
+			r := Offline([]string{"m99.large", "t2.micro", "m5.xlarge", "t3.small", "m99.none"}, 0, e, VPCCNI{PrefixDelegation: true}, Target{110, 24})
+			return r.WriteOffline(b)
+		},
+		"offline-denied.txt": func(b *strings.Builder) error {
+			r := Offline([]string{"t3.small", "m99.large"}, 0, EC2{Region: "eu-central-1", Refused: "ec2:DescribeInstanceTypes"}, Defaults(), Target{110, 24})
 			return r.WriteOffline(b)
 		},
 		"cluster.txt": func(b *strings.Builder) error {
 			r := Judge([]Node{
 				node(nil), node(func(n *Node) { n.Name, n.VPCPods, n.OverlayPods = "b", 0, 8 }),
 				node(func(n *Node) { n.Name, n.Group, n.Type, n.MaxPods = "c", "", "m99.large", 234 }),
-			}, Defaults(), Target{110, 24}, AL2023)
+			}, EC2{}, Defaults(), Target{110, 24}, AL2023)
 			return r.Write(b, true)
 		},
 	} {
@@ -343,7 +387,7 @@ func BenchmarkInventory(b *testing.B) {
 		for i := range pods {
 			v.AddPod(&pods[i])
 		}
-		if r := v.Report(Defaults(), Target{110, 24}); r.Cluster.Pods != 50000 {
+		if r := v.Report(EC2{}, Defaults(), Target{110, 24}); r.Cluster.Pods != 50000 {
 			b.Fatalf("%d pods", r.Cluster.Pods)
 		}
 	}

@@ -96,8 +96,20 @@ func requests(spec *corev1.PodSpec) (cpu, memory int64) {
 	return cpu + spec.Overhead.Cpu().MilliValue(), memory + spec.Overhead.Memory().Value()
 }
 
+// Types are the instance types of the nodes.
+func (v *Inventory) Types() []string {
+	var out []string
+	for i := range v.nodes {
+		if name := v.nodes[i].Type; name != "" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // Report judges what was gathered.
-func (v *Inventory) Report(c VPCCNI, t Target) Report {
+func (v *Inventory) Report(e EC2, c VPCCNI, t Target) Report {
 	var families []Family
 	for _, f := range Families() {
 		if v.families[f] {
@@ -107,7 +119,7 @@ func (v *Inventory) Report(c VPCCNI, t Target) Report {
 	if len(families) == 0 {
 		families = Families()
 	}
-	return Judge(v.nodes, c, t, families...)
+	return Judge(v.nodes, e, c, t, families...)
 }
 
 // SettingsOf reads the VPC CNI's settings from its DaemonSet. What is not a plain value there counts as not set.

@@ -54,7 +54,7 @@ const (
 // Row is the arithmetic of one node.
 type Row struct {
 	Node
-	// Known says whether the instance type is in the table; if not, Formula is 0 and Now rests on maxPods alone.
+	// Known says whether EC2 or the table knows the instance type; if not, Formula is 0 and Now rests on maxPods alone.
 	Known bool `json:"known"`
 	// Formula is AWS's figure for the node (VPCCNI.Pods).
 	Formula int `json:"formula"`
@@ -93,9 +93,10 @@ func SlicePods(maskSize int) int {
 type mean struct{ cpu, memory float64 }
 
 // judge computes the row of a node whose pods request what the pods of its group do.
-func judge(n *Node, c VPCCNI, t Target, pod mean) Row {
+func judge(n *Node, e *EC2, c VPCCNI, t Target, pod mean) Row {
 	r := Row{Node: *n, InUse: n.VPCPods}
-	l, known := LimitsOf(n.Type)
+	l, known := e.limitsOf(n.Type)
+	c = e.settings(n.Type, c)
 	// Pods on the host network need no address, and there may be more of them than the two that every node has.
 	host := max(n.HostPods, hostPods)
 	slice := bound{SlicePods(t.NodeMaskSize) + host, BySlice}

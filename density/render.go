@@ -53,24 +53,21 @@ func (r *Report) WriteOffline(w io.Writer) error {
 	fmt.Fprintf(out, "TYPE\tINTERFACES\tADDRESSES EACH\tPODS NOW\tAFTER, AS IS\tAFTER, MAXPODS %d+\tBOUND BY\n", r.Target.MaxPods)
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
-		l, _ := LimitsOf(n.Type)
+		l, _ := r.EC2.limitsOf(n.Type)
 		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", n.Type, l.Interfaces, l.Addresses, n.Formula, n.AsIs, n.After, n.AfterBy)
 	}
 	if err := out.Flush(); err != nil {
 		return err
 	}
 	if r.VPCCNI.PrefixDelegation {
-		fmt.Fprintf(w, "\nPrefix delegation: capped at %d for less than %d vCPUs and at %d for more, as AWS advises; --vcpus says how many there are.\n", capSmall, capVCPUs, capLarge)
+		fmt.Fprintf(w, "\nPrefix delegation: capped at %d for less than %d vCPUs and at %d for more, as AWS advises. How many there are --vcpus says, or EC2 with --aws.\n", capSmall, capVCPUs, capLarge)
 	}
 	r.notes(w)
 	return nil
 }
 
 func (r *Report) notes(w io.Writer) {
-	if len(r.Unknown) > 0 {
-		fmt.Fprintf(w, "\nCould not tell: %s: not among the instance types of amazon-vpc-cni-k8s v1.23.2. `aws ec2 describe-instance-types` knows the network interfaces of newer ones.\n",
-			strings.Join(r.Unknown, ", "))
-	}
+	r.sources(w)
 	fmt.Fprintf(w, "\n%s\n", StaysBound)
 	fmt.Fprintf(w, "A slice of /%d has addresses for %d pods. Requests bound a node by the mean of its group's pods, less 11 MiB of memory for each pod more.\n",
 		r.Target.NodeMaskSize, SlicePods(r.Target.NodeMaskSize))

@@ -16,9 +16,12 @@ type Report struct {
 	Nodes   []Row   `json:"nodes"`
 	Groups  []Total `json:"groups"`
 	Cluster Total   `json:"cluster"`
-	// Unknown are the instance types that are not in the table, of nodes that the VPC CNI serves.
+	EC2     EC2     `json:"ec2,omitzero"`
+	// Unknown are the instance types that neither EC2 nor the table knows, of nodes that the VPC CNI serves.
 	Unknown []string `json:"unknownInstanceTypes,omitempty"`
-	Advice  []Advice `json:"advice"`
+	// Differences are where EC2 and the table disagree.
+	Differences []Difference `json:"differences,omitempty"`
+	Advice      []Advice     `json:"advice"`
 }
 
 // Total sums nodes up.
@@ -36,11 +39,11 @@ type Total struct {
 }
 
 // Judge computes a report. families says for whom advice is wanted.
-func Judge(nodes []Node, c VPCCNI, t Target, families ...Family) Report {
-	r := Report{VPCCNI: c, Target: t, Nodes: make([]Row, 0, len(nodes)), Groups: []Total{}, Advice: adviceFor(t.MaxPods, families)}
+func Judge(nodes []Node, e EC2, c VPCCNI, t Target, families ...Family) Report {
+	r := Report{VPCCNI: c, Target: t, Nodes: make([]Row, 0, len(nodes)), Groups: []Total{}, EC2: e, Differences: e.differences(), Advice: adviceFor(t.MaxPods, families)}
 	means := meansOf(nodes)
 	for i := range nodes {
-		row := judge(&nodes[i], c, t, means.of(nodes[i].Group))
+		row := judge(&nodes[i], &e, c, t, means.of(nodes[i].Group))
 		if !row.Known && !row.moved() {
 			r.Unknown = append(r.Unknown, cmp.Or(row.Type, "(no instance type: "+row.Name+")"))
 		}
@@ -124,19 +127,21 @@ func (m means) of(group string) mean {
 }
 
 // Offline is the report of instance types without a cluster: an empty node of each, whose kubelet has AWS's figure. Types
-// that are not in the table are in Unknown only.
-func Offline(types []string, vcpus int, c VPCCNI, t Target) Report {
+// that nobody knows are in Unknown only. With 0 vCPUs those that EC2 says count.
+func Offline(types []string, vcpus int, e EC2, c VPCCNI, t Target) Report {
 	var nodes []Node
 	var unknown []string
 	for _, name := range types {
-		l, known := LimitsOf(name)
+		l, known := e.limitsOf(name)
 		if !known {
 			unknown = append(unknown, name)
 			continue
 		}
-		nodes = append(nodes, Node{Name: name, Type: name, Group: name, VCPUs: vcpus, MaxPods: c.Pods(l, vcpus), HostPods: hostPods})
+		n := Node{Name: name, Type: name, Group: name, VCPUs: cmp.Or(vcpus, e.Types[name].VCPUs), HostPods: hostPods}
+		n.MaxPods = e.settings(name, c).Pods(l, n.VCPUs)
+		nodes = append(nodes, n)
 	}
-	r := Judge(nodes, c, t, Families()...)
+	r := Judge(nodes, e, c, t, Families()...)
 	for i := range r.Nodes { // nothing runs there: neither pods nor the warm pool are facts
 		r.Nodes[i].HostPods, r.Nodes[i].Held = 0, 0
 	}

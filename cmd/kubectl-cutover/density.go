@@ -16,23 +16,32 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/density"
+	"github.com/cni-cutover/cni-cutover/preflight/gather/aws"
 )
 
+// densityOptions are the flags of density.
+type densityOptions struct {
+	types, overlay   []string
+	vcpus            int
+	prefixes, custom bool
+	target           density.Target
+	maskGiven        bool // not a default of target's
+	aws              bool
+	output           string
+}
+
 func (a *app) density() *cobra.Command {
-	var types, overlay []string
-	var vcpus int
-	var output string
-	var target density.Target
-	var prefixes, custom bool
+	var o densityOptions
 	cmd := &cobra.Command{
 		Use:   "density",
 		Short: "Say how many pods nodes hold now and after the move, and how many VPC addresses come back",
 		Long: "Say how many pods nodes hold now, how many after the move, with their user data as it is and with another maxPods, what\n" +
 			"bounds them, and how many addresses the VPC gets back: by node group and for the cluster, with -o wide by node too.\n" +
-			"With --instance-type no cluster is asked.",
+			"With --instance-type no cluster is asked. With --aws EC2 says what instance types have, which knows newer ones too.",
 		Example: `  # Instance types, without any cluster
   kubectl cutover density --instance-type m5.xlarge,t3.medium
   kubectl cutover density --instance-type m5.16xlarge --prefix-delegation --vcpus 64
+  AWS_REGION=eu-central-1 kubectl cutover density --instance-type m5.16xlarge --aws
 
   # The cluster: by group, by node, as data
   kubectl cutover density
@@ -40,48 +49,70 @@ func (a *app) density() *cobra.Command {
   kubectl cutover density -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkTarget(target, vcpus); err != nil {
-				return err
-			}
-			var r density.Report
-			var write func() error
-			if len(types) > 0 {
-				c := density.Defaults()
-				c.PrefixDelegation, c.CustomNetworking = prefixes, custom
-				r = density.Offline(types, vcpus, c, target)
-				write = func() error { return r.WriteOffline(a.Out) }
-			} else {
-				if prefixes || custom || vcpus != 0 {
-					return fmt.Errorf("reading the flags: --prefix-delegation, --custom-networking and --vcpus are for --instance-type; of a cluster they are read from aws-node and the nodes")
-				}
-				networks, err := parseNetworks("overlay", overlay)
-				if err != nil {
-					return err
-				}
-				if r, err = a.gatherDensity(cmd.Context(), target, networks, cmd.Flags().Changed("node-mask-size")); err != nil {
-					return err
-				}
-				write = func() error { return r.Write(a.Out, output == "wide") }
-			}
-			if err := a.print(output, &r, write); err != nil {
-				return err
-			}
-			if len(r.Unknown) > 0 {
-				return verdict(codeUnsure)
-			}
-			return nil
+			o.maskGiven = cmd.Flags().Changed("node-mask-size")
+			return a.runDensity(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&types, "instance-type", nil, "EC2 instance types to compute without a cluster, as m5.xlarge,t3.medium")
-	f.IntVar(&vcpus, "vcpus", 0, "vCPUs of these types, for the cap with --prefix-delegation")
-	f.BoolVar(&prefixes, "prefix-delegation", false, "these types with ENABLE_PREFIX_DELEGATION")
-	f.BoolVar(&custom, "custom-networking", false, "these types with AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG")
-	f.IntVar(&target.MaxPods, "max-pods", 110, "maxPods that user data will say after the move; nodes that have more keep it")
-	f.IntVar(&target.NodeMaskSize, "node-mask-size", 24, "prefix length of a node's slice of the overlay (default: the Cutover's, else 24)")
-	f.StringSliceVar(&overlay, "overlay", nil, "pod networks of the overlay (default: the Cutover's, else 10.244.0.0/16)")
-	f.StringVarP(&output, "output", "o", "table", "table, wide, json or yaml")
+	f.StringSliceVar(&o.types, "instance-type", nil, "EC2 instance types to compute without a cluster, as m5.xlarge,t3.medium")
+	f.IntVar(&o.vcpus, "vcpus", 0, "vCPUs of these types, for the cap with --prefix-delegation (default: with --aws, as EC2 says)")
+	f.BoolVar(&o.prefixes, "prefix-delegation", false, "these types with ENABLE_PREFIX_DELEGATION")
+	f.BoolVar(&o.custom, "custom-networking", false, "these types with AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG")
+	f.IntVar(&o.target.MaxPods, "max-pods", 110, "maxPods that user data will say after the move; nodes that have more keep it")
+	f.IntVar(&o.target.NodeMaskSize, "node-mask-size", 24, "prefix length of a node's slice of the overlay (default: the Cutover's, else 24)")
+	f.StringSliceVar(&o.overlay, "overlay", nil, "pod networks of the overlay (default: the Cutover's, else 10.244.0.0/16)")
+	f.BoolVar(&o.aws, "aws", false, "ask EC2 about the instance types, with the credentials that AWS' own tools would use")
+	f.StringVarP(&o.output, "output", "o", "table", "table, wide, json or yaml")
 	return cmd
+}
+
+func (a *app) runDensity(ctx context.Context, o densityOptions) error {
+	if err := checkTarget(o.target, o.vcpus); err != nil {
+		return err
+	}
+	var r density.Report
+	var write func() error
+	if len(o.types) > 0 {
+		ec2, err := askEC2(ctx, o.aws, nil, o.types)
+		if err != nil {
+			return err
+		}
+		c := density.Defaults()
+		c.PrefixDelegation, c.CustomNetworking = o.prefixes, o.custom
+		r = density.Offline(o.types, o.vcpus, ec2, c, o.target)
+		write = func() error { return r.WriteOffline(a.Out) }
+	} else {
+		if o.prefixes || o.custom || o.vcpus != 0 {
+			return fmt.Errorf("reading the flags: --prefix-delegation, --custom-networking and --vcpus are for --instance-type; of a cluster they are read from aws-node and the nodes")
+		}
+		networks, err := parseNetworks("overlay", o.overlay)
+		if err != nil {
+			return err
+		}
+		if r, err = a.gatherDensity(ctx, o, networks); err != nil {
+			return err
+		}
+		write = func() error { return r.Write(a.Out, o.output == "wide") }
+	}
+	if err := a.print(o.output, &r, write); err != nil {
+		return err
+	}
+	if len(r.Unknown) > 0 || r.EC2.Refused != "" {
+		return verdict(codeUnsure)
+	}
+	return nil
+}
+
+// askEC2 asks about instance types, in the region of nodes or in that of the environment, if it is wanted.
+func askEC2(ctx context.Context, wanted bool, regions, types []string) (density.EC2, error) {
+	if !wanted {
+		return density.EC2{}, nil
+	}
+	config, err := awsCredentials(ctx)
+	if err != nil {
+		return density.EC2{}, err
+	}
+	return aws.InstanceTypes(ctx, config, regions, types)
 }
 
 func checkTarget(t density.Target, vcpus int) error {
@@ -113,7 +144,7 @@ func parseNetworks(flag string, texts []string) ([]netip.Prefix, error) {
 }
 
 // gatherDensity reads nodes, pods and the VPC CNI's settings.
-func (a *app) gatherDensity(ctx context.Context, t density.Target, overlay []netip.Prefix, maskGiven bool) (density.Report, error) {
+func (a *app) gatherDensity(ctx context.Context, o densityOptions, overlay []netip.Prefix) (density.Report, error) {
 	c, _, err := a.cluster()
 	if err != nil {
 		return density.Report{}, err
@@ -126,8 +157,8 @@ func (a *app) gatherDensity(ctx context.Context, t density.Target, overlay []net
 				return density.Report{}, err
 			}
 		}
-		if !maskGiven {
-			t.NodeMaskSize = int(cutover.Spec.Overlay.NodeMaskSize)
+		if !o.maskGiven {
+			o.target.NodeMaskSize = int(cutover.Spec.Overlay.NodeMaskSize)
 		}
 	} else if len(overlay) == 0 {
 		overlay = defaultOverlay()
@@ -144,9 +175,11 @@ func (a *app) gatherDensity(ctx context.Context, t density.Target, overlay []net
 		return density.Report{}, ask{"get", "daemonsets.apps", legacy.Namespace}.fail(err)
 	}
 	inventory := density.NewInventory(overlay)
+	var regions []string
 	err = eachPage(ctx, c, "nodes", &corev1.NodeList{}, func(l *corev1.NodeList) {
 		for i := range l.Items {
 			inventory.AddNode(&l.Items[i])
+			regions = append(regions, l.Items[i].Labels[corev1.LabelTopologyRegion])
 		}
 	})
 	if err != nil {
@@ -160,5 +193,9 @@ func (a *app) gatherDensity(ctx context.Context, t density.Target, overlay []net
 	if err != nil {
 		return density.Report{}, err
 	}
-	return inventory.Report(settings, t), nil
+	ec2, err := askEC2(ctx, o.aws, regions, inventory.Types())
+	if err != nil {
+		return density.Report{}, err
+	}
+	return inventory.Report(ec2, settings, o.target), nil
 }

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cni-cutover/cni-cutover/density"
+	"github.com/cni-cutover/cni-cutover/internal/awsaccount"
 )
 
 func TestInstanceTypesNeedNoCluster(t *testing.T) {
@@ -34,10 +36,47 @@ func TestInstanceTypesNeedNoCluster(t *testing.T) {
 		t.Errorf("nothing is said of %v", known)
 	}
 	plugin(t, "", "density", "--instance-type", "m5.16xlarge", "--prefix-delegation", "--vcpus", "64").want(t, codeClean, "250")
-	plugin(t, "", "density", "--instance-type", "m99.large").want(t, codeUnsure, "Could not tell: m99.large")
+	plugin(t, "", "density", "--instance-type", "m99.large").want(t, codeUnsure, "Could not tell: m99.large", "With --aws EC2 is asked")
 	for _, wrong := range [][]string{{"--max-pods", "0"}, {"--node-mask-size", "30"}, {"--instance-type", "m5.large", "--vcpus", "-1"}, {"--vcpus", "2"}, {"--overlay", "x"}, {"pods"}} {
 		on(t, append([]string{"density"}, wrong...)...).want(t, codeFailed)
 	}
+}
+
+// offered is an account whose region has these instance types.
+func offered() *awsaccount.Account {
+	kind := func(name, hypervisor string, vcpus, interfaces, addresses int) awsaccount.InstanceType {
+		return awsaccount.InstanceType{Name: name, Hypervisor: hypervisor, VCPUs: vcpus, Addresses: addresses, Cards: []awsaccount.NetworkCard{{Interfaces: interfaces}}}
+	}
+	return &awsaccount.Account{InstanceTypes: []awsaccount.InstanceType{
+		kind("t3.small", "nitro", 2, 3, 4), kind("t3.medium", "nitro", 2, 3, 6), kind("t3.large", "nitro", 2, 3, 12), kind("m5.4xlarge", "nitro", 16, 8, 30),
+		kind("m99.16xlarge", "nitro", 64, 15, 50), kind("m5.large", "nitro", 2, 4, 10),
+	}}
+}
+
+func TestEC2IsAskedAboutInstanceTypes(t *testing.T) {
+	account(t, offered())
+	o := plugin(t, "", "density", "--aws", "--instance-type", "t3.small,t3.medium,t3.large,m5.4xlarge,m99.16xlarge", "-o", "json").want(t, codeClean)
+	var r density.Report
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, n := range r.Nodes {
+		got[n.Type] = n.Now
+	}
+	if diff := cmp.Diff(map[string]int{"t3.small": 11, "t3.medium": 17, "t3.large": 35, "m5.4xlarge": 234, "m99.16xlarge": 737}, got); diff != "" || r.EC2.Region != awsaccount.Region {
+		t.Errorf("pods now, as %+v says (-want +got):\n%s", r.EC2, diff)
+	}
+	plugin(t, "", "density", "--aws", "--instance-type", "m99.16xlarge", "--prefix-delegation").want(t, codeClean, "m99.16xlarge  15          50              250")
+	plugin(t, "", "density", "--aws", "--instance-type", "t3.small,m99.none").want(t, codeUnsure, "t3.small  3           4               11", "Could not tell: m99.none: neither EC2 in eu-central-1 nor")
+	plugin(t, "", "density", "--aws", "--instance-type", "m5.large").want(t, codeClean, "38", "m5.large: EC2 has 4 interfaces with 10 addresses each, amazon-vpc-cni-k8s v1.23.2 3 with 10: EC2's are used.")
+
+	denied := offered()
+	denied.Meddle(func(r awsaccount.Request) awsaccount.Fate { return awsaccount.Denied(r.Action) })
+	account(t, denied)
+	plugin(t, "", "density", "--aws", "--instance-type", "t3.small").want(t, codeUnsure, "t3.small  3           4               11", "Could not tell what EC2 says: IAM does not allow ec2:DescribeInstanceTypes in eu-central-1")
+	t.Setenv("AWS_REGION", "")
+	plugin(t, "", "density", "--aws", "--instance-type", "t3.small").want(t, codeFailed, "finding the region", "AWS_REGION")
 }
 
 // awsNode is the VPC CNI's DaemonSet, on no node.
@@ -89,4 +128,13 @@ func TestTheClusterIsCounted(t *testing.T) {
 	on(t, "density", "-o", "wide").want(t, codeClean, "old", "new", "2 in use, about 11 with the warm pool", "AL2023:", "managed node group:")
 	w.make(node("odd", "m99.large", "odd"))
 	on(t, "density").want(t, codeUnsure, "Could not tell: m99.large")
+
+	knows := offered()
+	knows.InstanceTypes[4].Name = "m99.large"
+	account(t, knows)
+	t.Setenv("AWS_REGION", "us-east-1") // where this account is not: the nodes' region is asked
+	region := node("elsewhere", "t3.small", "odd")
+	region.Labels[corev1.LabelTopologyRegion] = awsaccount.Region
+	w.make(region)
+	on(t, "density", "--aws", "-o", "wide").want(t, codeClean, "737", "t3.small")
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -155,11 +156,20 @@ func (a *app) snapshot(ctx context.Context, o preflightOptions) (*preflight.Snap
 	if err := gather.Cluster(ctx, c, s, progress); err != nil || !o.aws {
 		return s, err
 	}
-	account, err := awsconfig.LoadDefaultConfig(ctx)
+	account, err := awsCredentials(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("finding AWS credentials: %w", err)
+		return nil, err
 	}
 	return s, aws.Account(ctx, account, o.clusterName, s, progress)
+}
+
+// awsCredentials are those that AWS' own tools would use.
+func awsCredentials(ctx context.Context) (sdk.Config, error) {
+	config, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return config, fmt.Errorf("finding AWS credentials: %w", err)
+	}
+	return config, nil
 }
 
 // networkOf names both CNIs.

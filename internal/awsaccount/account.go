@@ -41,6 +41,7 @@ type Account struct {
 	AddOns        []AddOn
 	NodeGroups    []NodeGroup
 	Instances     []Instance
+	InstanceTypes []InstanceType
 	Templates     []Template
 	Rules         []Rule
 	VPCs          []VPC

@@ -21,6 +21,23 @@ type Instance struct {
 	Tags       []Tag             `xml:"tagSet>item"`
 }
 
+// InstanceType is what EC2 offers in the region. Hypervisor is nitro, xen, or empty where there is none.
+type InstanceType struct {
+	Name       string        `xml:"instanceType"`
+	Hypervisor string        `xml:"hypervisor,omitempty"`
+	BareMetal  bool          `xml:"bareMetal"`
+	VCPUs      int           `xml:"vCpuInfo>defaultVCpus"`
+	Addresses  int           `xml:"networkInfo>ipv4AddressesPerInterface"`
+	Default    int           `xml:"networkInfo>defaultNetworkCardIndex"`
+	Cards      []NetworkCard `xml:"networkInfo>networkCards>item"`
+}
+
+// NetworkCard is one of an instance type's.
+type NetworkCard struct {
+	Index      int `xml:"networkCardIndex"`
+	Interfaces int `xml:"maximumNetworkInterfaces"`
+}
+
 // MetadataOptions are those of an instance or a launch template.
 type MetadataOptions struct {
 	Endpoint string `xml:"httpEndpoint,omitempty"`
@@ -141,6 +158,19 @@ func (a *Account) describeInstances(form url.Values) (any, *problem) {
 		out.All = append(out.All, reservation{[]Instance{i}})
 	}
 	return out, nil
+}
+
+func (a *Account) describeInstanceTypes(form url.Values) (any, *problem) {
+	f, wrong := filters(form, "instance-type")
+	if wrong != nil {
+		return nil, wrong
+	}
+	found, next := page(a, such(a.InstanceTypes, f["instance-type"], f["instance-type"] != nil, func(t InstanceType) string { return t.Name }), form.Get("NextToken"))
+	return struct {
+		XMLName xml.Name       `xml:"DescribeInstanceTypesResponse"`
+		All     []InstanceType `xml:"instanceTypeSet>item"`
+		Next    string         `xml:"nextToken,omitempty"`
+	}{All: found, Next: next}, nil
 }
 
 func (a *Account) describeLaunchTemplateVersions(form url.Values) (any, *problem) {

@@ -53,6 +53,8 @@ func (a *Account) answer(service, name string, form url.Values) (any, *problem) 
 	switch service + ":" + name {
 	case "ec2:DescribeInstances":
 		return a.describeInstances(form)
+	case "ec2:DescribeInstanceTypes":
+		return a.describeInstanceTypes(form)
 	case "ec2:DescribeLaunchTemplateVersions":
 		return a.describeLaunchTemplateVersions(form)
 	case "ec2:DescribeSecurityGroupRules":

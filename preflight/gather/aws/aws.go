@@ -4,7 +4,7 @@
 // Package aws adds to a snapshot of a cluster what stands at AWS: instances and what makes them, security groups, networks,
 // add-ons and targets. It only reads, page by page and at a bounded rate. What IAM does not allow is noted in the snapshot, by the
 // action's name, and goes on without. Accounts, credentials and user data do not get into the snapshot; of user data what was
-// found in it does.
+// found in it does. InstanceTypes asks EC2 in the same way, for density.
 package aws
 
 import (
@@ -35,9 +35,11 @@ const (
 	requestBurst      = 20
 )
 
-// batch is how many names one question holds. EC2 takes 200 values of a filter, autoscaling 100 names, load balancing 20.
+// batch is how many names one question holds. EC2 takes 200 values of a filter, and answers with 100 instance types at most;
+// autoscaling takes 100 names, load balancing 20.
 const (
 	filterValues  = 200
+	typeNames     = 100
 	scalingNames  = 50
 	balancerNames = 20
 )
@@ -76,12 +78,13 @@ type owner struct {
 // EKS' name of the cluster, and is found by the nodes if it is empty. Only a question that IAM allows and that still has no
 // answer is an error, and nodes that are none of the account's.
 func Account(ctx context.Context, config sdk.Config, name string, into *preflight.Snapshot, tell func(string)) error {
-	config = config.Copy()
-	if region := regionOf(into.Nodes); region != "" {
-		config.Region = region
+	var regions []string
+	for i := range into.Nodes {
+		regions = append(regions, into.Nodes[i].Labels[corev1.LabelTopologyRegion])
 	}
-	if config.Region == "" {
-		return errors.New("finding the region: neither nodes nor AWS_REGION nor the profile name one")
+	config, err := regional(config, regions)
+	if err != nil {
+		return err
 	}
 	g := &gatherer{
 		ec2: ec2.NewFromConfig(config), eks: eks.NewFromConfig(config), scaling: autoscaling.NewFromConfig(config), balancing: balancing.NewFromConfig(config),
@@ -103,19 +106,17 @@ func Account(ctx context.Context, config sdk.Config, name string, into *prefligh
 	return nil
 }
 
-// regionOf is the one that all nodes with a region are in.
-func regionOf(nodes []preflight.Node) string {
-	region := ""
-	for i := range nodes {
-		switch is := nodes[i].Labels[corev1.LabelTopologyRegion]; {
-		case is == "" || is == region:
-		case region != "":
-			return ""
-		default:
-			region = is
-		}
+// regional is a configuration for the one region that all nodes with a region are in, or else for its own.
+func regional(config sdk.Config, regions []string) (sdk.Config, error) {
+	regions = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(regions))), func(r string) bool { return r == "" })
+	config = config.Copy()
+	if len(regions) == 1 {
+		config.Region = regions[0]
 	}
-	return region
+	if config.Region == "" {
+		return config, errors.New("finding the region: neither nodes nor AWS_REGION nor the profile name one")
+	}
+	return config, nil
 }
 
 // called decides what EKS calls the cluster.

@@ -188,10 +188,11 @@ func TestAnAccountBecomesAPartOfTheSnapshot(t *testing.T) {
 	}
 }
 
-// TestThePolicyIsWhatIsAsked: the page has exactly the actions that a cluster with everything needs.
+// TestThePolicyIsWhatIsAsked: the page has exactly the actions that preflight of a cluster with everything, and density, need.
 func TestThePolicyIsWhatIsAsked(t *testing.T) {
 	a := shop()
 	gathered(t, a)
+	typesOf(t, a.Start(t), "t3.small")
 	var asked []string
 	for _, r := range a.Asked() {
 		asked = append(asked, r.Action)
