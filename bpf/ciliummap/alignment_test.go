@@ -247,7 +247,7 @@ func TestTheDecodersReadWhereTheTableSays(t *testing.T) {
 		assemble(t, "lb4_key", map[string]any{"address": node.AsSlice(), "dport": []byte{1, 0xbb}, "backend_slot": 3, "proto": 6, "scope": 1}), make([]byte, 12))
 	same("lb4_key", slot, Slot{Frontend{netip.AddrPortFrom(node, 443), 6, 1}, 3}, err2)
 	_, id, counts, err2 := decodeService(make([]byte, 12), assemble(t, "lb4_service", map[string]any{"backend_id": 4711, "count": 2, "qcount": 1}))
-	same("lb4_service", []any{id, counts}, []any{uint32(4711), Counts{2, 1}}, err2)
+	same("lb4_service", []any{id, counts}, []any{uint32(4711), Counts{Active: 2, Inactive: 1}}, err2)
 	be, err2 := decodeBackend(assemble(t, "lb4_backend", map[string]any{"address": node.AsSlice(), "port": []byte{1, 0xbb}, "proto": 6}))
 	same("lb4_backend", be, Backend{netip.AddrPortFrom(node, 443), 6}, err2)
 	same("metrics_value", n, Count{Packets: 5, Bytes: 6000}, err)

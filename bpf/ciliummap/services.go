@@ -42,7 +42,14 @@ func (f Frontend) String() string {
 }
 
 // Counts are how many backends of a frontend get new connections, and how many follow that do not.
-type Counts struct{ Active, Inactive uint16 }
+type Counts struct {
+	Active, Inactive uint16
+	// Redirected: calls go to a pod of this node (CiliumLocalRedirectPolicy) or to Envoy instead.
+	Redirected bool
+}
+
+// redirects are SVC_FLAG_LOCALREDIRECT and SVC_FLAG_L7LOADBALANCER of lb4_service.flags2 (Cilium bpf/lib/common.h).
+const redirects = 1<<0 | 1<<2
 
 // Slot is a backend's place at a frontend.
 type Slot struct {
@@ -176,7 +183,7 @@ func decodeService(key, value []byte) (slot Slot, backend uint32, counts Counts,
 		Frontend{netip.AddrPortFrom(netip.AddrFrom4([4]byte(key)), binary.BigEndian.Uint16(key[4:])), key[8], key[9]},
 		binary.NativeEndian.Uint16(key[6:]),
 	}
-	return slot, binary.NativeEndian.Uint32(value), Counts{binary.NativeEndian.Uint16(value[4:]), binary.NativeEndian.Uint16(value[10:])}, nil
+	return slot, binary.NativeEndian.Uint32(value), Counts{binary.NativeEndian.Uint16(value[4:]), binary.NativeEndian.Uint16(value[10:]), value[9]&redirects != 0}, nil
 }
 
 // lb4_backend: 0 address, network order | 4 port, network order | 6 proto u8 | 7 flags u8, its state | 8 cluster_id u16 | 10 zone u8 | 11 pad.

@@ -94,6 +94,24 @@ func TestEveryPlaceThatLeadsNowhereIsFound(t *testing.T) {
 	}
 }
 
+// TestTellsWhereCiliumRedirects: SVC_FLAG_LOCALREDIRECT is 1 and SVC_FLAG_L7LOADBALANCER is 4 of flags2 (Cilium bpf/lib/common.h), and
+// no other flag redirects, nor any of flags, which is the byte before.
+func TestTellsWhereCiliumRedirects(t *testing.T) {
+	for at := range 2 {
+		for bit := range 8 {
+			value := make([]byte, 12)
+			value[4], value[8+at] = 2, 1<<bit
+			s, f := NewServices(0), Frontend{Addr: netip.MustParseAddrPort("10.96.0.7:80"), Proto: tcp}
+			if err := s.AddService([]byte{10, 96, 0, 7, 0, 80, 0, 0, tcp, 0, 0, 0}, value); err != nil {
+				t.Fatal(err)
+			}
+			if want := (Counts{Active: 2, Redirected: at == 1 && (bit == 0 || bit == 2)}); s.Frontends[f] != want {
+				t.Errorf("bit %d of byte %d: %+v, want %+v", bit, 8+at, s.Frontends[f], want)
+			}
+		}
+	}
+}
+
 func TestReadsServicesOfPinnedMaps(t *testing.T) {
 	dir := globals(t)
 	if _, err := ReadServices(dir); err == nil {
