@@ -50,6 +50,7 @@ type cluster interface {
 	HeardPods() facts.Pods
 	Surroundings(ctx context.Context, peers bool) Surroundings
 	PeerNodes(ctx context.Context, names []string) map[string]facts.PeerNode
+	WantedServices(ctx context.Context, cached bool) facts.Wanted
 	Publish(ctx context.Context, n *v1alpha1.NodeCutover) error
 }
 
@@ -66,6 +67,8 @@ type Config struct {
 	Look func() facts.Facts
 	// LookAsked adds what is looked at only when somebody asked; nil, nothing is.
 	LookAsked func(*facts.Facts)
+	// LookServices reads Cilium's maps of Services again; nil, they are not compared with EndpointSlices.
+	LookServices func(facts.Programs) facts.Services
 	// Measuring is when the tunnel meter is attached; empty is Never. StartMeter attaches it.
 	Measuring  Measuring
 	StartMeter func(tunnelmeter.Options) (Meter, error)
@@ -240,6 +243,9 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 		a.LookAsked(&f)
 	}
 	a.askSuspects(ctx, &f)
+	if a.LookServices != nil && !a.Off[v1alpha1.CheckServices] {
+		AskServices(ctx, &f, a.LookServices, a.api.WantedServices)
+	}
 	before := f.Meter
 	if f.Probes = a.measurePaths(ctx, &f); f.Meter.Sight == facts.Seen {
 		f.Meter = a.tunnel.look(&f, true) // which has seen the packets of that
@@ -254,7 +260,8 @@ func (a *Agent) answer(ctx context.Context, n *v1alpha1.NodeCutover, c *v1alpha1
 	if err := a.publish(ctx, n, status, a.unasked(f)); err != nil {
 		return err
 	}
-	a.answered, a.said, a.judgedBy = c.ID, meaning(status), f.Asked
+	f.Wanted = facts.Wanted{} // Services change all the time: what they were now is no measure for a later look
+	a.answered, a.said, a.judgedBy = c.ID, meaning(Report(&f, c.Role, a.Version, a.Off)), f.Asked
 	a.Metrics.answers.Inc()
 	a.Log.Info("challenge answered", "challenge", c.ID, "purpose", c.Purpose, "role", status.Role, "verdict", status.Verdict, "took", time.Since(began))
 	return nil

@@ -31,13 +31,15 @@ type fakeCluster struct {
 	object *v1alpha1.NodeCutover
 	around Surroundings
 	nodes  map[string]facts.PeerNode
+	wanted facts.Wanted
 	broken error // what writing answers
 
-	writes  []v1alpha1.NodeCutoverStatus
-	tries   int
-	listed  int // lists of peers
-	asked   int // surroundings
-	fetched []string
+	writes   []v1alpha1.NodeCutoverStatus
+	tries    int
+	listed   int // lists of peers
+	asked    int // surroundings
+	services int // lists of Services
+	fetched  []string
 }
 
 func (c *fakeCluster) NodeCutover() *v1alpha1.NodeCutover {
@@ -70,6 +72,13 @@ func (c *fakeCluster) PeerNodes(_ context.Context, names []string) map[string]fa
 	defer c.lock.Unlock()
 	c.fetched = append(c.fetched, names...)
 	return c.nodes
+}
+
+func (c *fakeCluster) WantedServices(context.Context, bool) facts.Wanted {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.services++
+	return c.wanted
 }
 
 func (c *fakeCluster) Publish(_ context.Context, n *v1alpha1.NodeCutover) error {

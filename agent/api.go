@@ -36,6 +36,10 @@ const callTimeout = 5 * time.Second
 // each. Only nodes that are about to be drained or have just joined are challenged, a few at a time, so that is bearable where
 // a watch of all CiliumNodes by all agents (25 million events for one change of each) would not be. CiliumNode is the
 // smallest object that has the pod CIDR: the Nodes of EKS carry none.
+//
+// Where Cilium translates Services at sockets, a challenge costs two lists more, at most six if they differ from its maps. Reckoned, not
+// measured: 1.5 kB of JSON a Service and 0.4 kB an endpoint, so 19 MB for 2,000 Services with 40,000 endpoints (some 2 MB on the wire,
+// compressed), of which about 90 bytes an endpoint are held until the answer is given.
 type API struct {
 	node    string
 	core    rest.Interface // pods and nodes, as protobuf

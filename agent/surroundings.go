@@ -87,7 +87,7 @@ func (a *API) livePods(ctx context.Context) facts.Pods {
 	return out
 }
 
-// kubernetes reads two small objects of one name: of every other Service, 5,000 agents would have to watch all EndpointSlices.
+// kubernetes reads two small objects of one name.
 func (a *API) kubernetes(ctx context.Context) facts.Kubernetes {
 	const namespace, name = metav1.NamespaceDefault, "kubernetes"
 	s, e := new(corev1.Service), new(discoveryv1.EndpointSlice)
@@ -170,27 +170,34 @@ func (a *API) ciliumNodes(ctx context.Context) (facts.Own, facts.Peers) {
 		peers.List = append(peers.List, facts.Peer{CiliumNode: n})
 		return err
 	}
-	more := ""
-	for {
-		request := a.raw(a.cutover.Get().AbsPath(ciliumNodesPath))
-		if more == "" {
-			request.Param("resourceVersion", "0")
-		} else {
+	if err := list(ctx, a, ciliumNodesPath, map[string]string{"resourceVersion": "0"}, each); err != nil {
+		l := lookOf("listing CiliumNodes", err)
+		l.Sight = facts.Failed // also where Cilium's CRDs are missing: that is no list of no peers
+		return facts.Own{Look: l}, facts.Peers{Look: l}
+	}
+	return self, peers
+}
+
+// list hands over one object after the other, page by page if the API server answers so.
+func list[T any](ctx context.Context, a *API, path string, params map[string]string, each func(*T) error) error {
+	for more := ""; ; {
+		request := a.raw(a.cutover.Get().AbsPath(path))
+		for name, value := range params {
+			if more == "" || name != "resourceVersion" { // which a token has already
+				request.Param(name, value)
+			}
+		}
+		if more != "" {
 			request.Param("continue", more)
 		}
 		var err error
-		if more, err = page(ctx, request, each); err != nil {
-			l := lookOf("listing CiliumNodes", err)
-			l.Sight = facts.Failed // also where Cilium's CRDs are missing: that is no list of no peers
-			return facts.Own{Look: l}, facts.Peers{Look: l}
-		}
-		if more == "" {
-			return self, peers
+		if more, err = page(ctx, request, each); err != nil || more == "" {
+			return err
 		}
 	}
 }
 
-func page(ctx context.Context, request *rest.Request, each func(*facts.CiliumNodeObject) error) (string, error) {
+func page[T any](ctx context.Context, request *rest.Request, each func(*T) error) (string, error) {
 	body, err := request.Stream(ctx)
 	if err != nil {
 		return "", err
@@ -203,7 +210,7 @@ func page(ctx context.Context, request *rest.Request, each func(*facts.CiliumNod
 func (a *API) raw(r *rest.Request) *rest.Request { return r.SetHeader("Accept", "application/json") }
 
 // decodeList reads a list object item by item, so that a list of thousands never lies in memory, and returns its continue token.
-func decodeList(r io.Reader, each func(*facts.CiliumNodeObject) error) (string, error) {
+func decodeList[T any](r io.Reader, each func(*T) error) (string, error) {
 	dec := json.NewDecoder(r)
 	if err := expect(dec, json.Delim('{')); err != nil {
 		return "", err
@@ -239,12 +246,12 @@ func decodeList(r io.Reader, each func(*facts.CiliumNodeObject) error) (string, 
 	return meta.Continue, nil
 }
 
-func decodeItems(dec *json.Decoder, each func(*facts.CiliumNodeObject) error) error {
+func decodeItems[T any](dec *json.Decoder, each func(*T) error) error {
 	if err := expect(dec, json.Delim('[')); err != nil {
 		return err
 	}
 	for dec.More() {
-		var o facts.CiliumNodeObject
+		var o T
 		if err := dec.Decode(&o); err != nil {
 			return err
 		}

@@ -38,6 +38,8 @@ var agentMay = map[string]string{
 	"watch pods":                                 "the pods of its node",
 	"get ciliumnodes.cilium.io":                  "its own pod CIDR",
 	"list ciliumnodes.cilium.io":                 "the peers and their pod CIDRs",
+	"list services":                              "what Cilium's maps of Services should hold where it replaces kube-proxy",
+	"list endpointslices.discovery.k8s.io":       "and where those should lead",
 	// What everybody with a name may ask: who am I, and may I (Kubernetes' ClusterRole system:basic-user).
 	"create selfsubjectreviews.authentication.k8s.io":      "everybody's",
 	"create selfsubjectaccessreviews.authorization.k8s.io": "everybody's",

@@ -186,6 +186,26 @@ func TestNoRoleHasAWildcard(t *testing.T) {
 	}
 }
 
+// TestServicesAreListedOnlyForTheirCheck: the agent may list what one check needs only where it is made.
+func TestServicesAreListedOnlyForTheirCheck(t *testing.T) {
+	lists := func(args ...string) (out []string) {
+		for _, rule := range rules(t, mustRender(t, args...))["ClusterRole cutover-agent"] {
+			for _, r := range rule.Resources {
+				if (r == "services" || r == "endpointslices") && slices.Contains(rule.Verbs, "list") {
+					out = append(out, r)
+				}
+			}
+		}
+		return out
+	}
+	if got := lists("--set", "agent.disableChecks={Kernel}"); !slices.Equal(got, []string{"services", "endpointslices"}) {
+		t.Errorf("with the check it may list %v", got)
+	}
+	if got := lists("--set", "agent.disableChecks={Services}"); len(got) > 0 {
+		t.Errorf("without the check it may list %v", got)
+	}
+}
+
 // TestWhoMayWriteWhat holds the line between the two programs, and between a dry run and the real thing.
 func TestWhoMayWriteWhat(t *testing.T) {
 	want := []string{

@@ -58,8 +58,8 @@ func descriptions() []description {
 			},
 		},
 		{
-			v1alpha1.CheckServices, "Where Cilium translates Services at sockets, does every place at every Service's address lead to a backend, and has `default/kubernetes` the right ones?",
-			"`cilium_lb4_services_v2` and `cilium_lb4_backends_v3`; while the coordinator asks also the Service `default/kubernetes` and its EndpointSlice",
+			v1alpha1.CheckServices, "Where Cilium translates Services at sockets, does every place at every Service's address lead to a backend, and are they those of its EndpointSlices?",
+			"`cilium_lb4_services_v2` and `cilium_lb4_backends_v3`; while the coordinator asks also the Service `default/kubernetes` with its EndpointSlice, and one list each of all Services and all EndpointSlices, again two and four seconds later if they differ. Compared are cluster IPs of IPv4 with a ready endpoint, of TCP and UDP; not Services that are headless, of another proxy, redirected by Cilium or with an annotation of its own",
 			[]v1alpha1.Reason{
 				v1alpha1.ServiceMissing, v1alpha1.ServiceBroken, v1alpha1.ServiceWrong, v1alpha1.ServicesUnknown, v1alpha1.MapMissing,
 				v1alpha1.MapLayoutUnknown, v1alpha1.MapUnreadable, v1alpha1.ProgramMissing, v1alpha1.ModeUnclear, v1alpha1.HostUnreadable,

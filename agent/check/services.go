@@ -16,8 +16,8 @@ import (
 const tcp = 6
 
 // services asks whether what Cilium translates Services by is whole, where processes depend on it alone: every place at every
-// frontend leads to a backend, and default/kubernetes, without which no pod finds the API server, has the backends that it should.
-// That the others have theirs is not proved: it would take a watch of all EndpointSlices by every node's agent.
+// frontend leads to a backend; and, when the coordinator asks, default/kubernetes, without which no pod finds the API server, and all
+// others have the backends that they should.
 func services(s *scene) v1alpha1.Finding {
 	f, m := s.f.Services, modeOf(s.f)
 	switch {
@@ -47,7 +47,11 @@ func services(s *scene) v1alpha1.Finding {
 	case len(f.Gaps) > 0:
 		return with(fail(v1alpha1.ServiceBroken, "%d places lead nowhere, so a part of the calls to those Services fails on this node: %s; restart Cilium's agent on this node if it stays so", len(f.Gaps), joined(f.Gaps)), evidence...)
 	}
-	return with(s.kubernetes(), evidence...)
+	found := s.kubernetes()
+	if o := s.others(); found.Verdict == v1alpha1.VerdictPass && o.Verdict != v1alpha1.VerdictPass || found.Verdict != v1alpha1.VerdictFail && o.Verdict == v1alpha1.VerdictFail {
+		found = o
+	}
+	return with(found, evidence...)
 }
 
 // kubernetes holds default/kubernetes against what the API server says of it.
@@ -56,11 +60,11 @@ func (s *scene) kubernetes() v1alpha1.Finding {
 	all := len(s.f.Services.Frontends)
 	switch {
 	case k.Sight == facts.NotLooked:
-		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; that they are the right ones is not proved, and default/kubernetes when the coordinator asks", all)
+		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; that they are the right ones is compared when the coordinator asks", all)
 	case k.Sight != facts.Seen:
 		return unknown(v1alpha1.ServicesUnknown, "every place at the %d addresses of Services leads to a backend, and whether default/kubernetes is right could not be told: %s", all, k.Detail)
 	case !k.Frontend.Addr().Is4():
-		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; that they are the right ones is not proved, default/kubernetes (%s, which is not IPv4) included", all, k.Frontend)
+		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; default/kubernetes (%s, which is not IPv4) was not compared%s", all, k.Frontend, s.compared())
 	}
 	frontend := ciliummap.Frontend{Addr: k.Frontend, Proto: tcp}
 	if _, ok := s.f.Services.Frontends[frontend]; !ok {
@@ -70,7 +74,7 @@ func (s *scene) kubernetes() v1alpha1.Finding {
 	lost, strange := missingIn(k.Endpoints, has), missingIn(has, k.Endpoints)
 	switch {
 	case len(lost) == 0 && len(strange) == 0 && len(has) > 0:
-		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend, and default/kubernetes has the %d of its EndpointSlice; that others have theirs is not proved", all, len(has))
+		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend, and default/kubernetes has the %d of its EndpointSlice%s", all, len(has), s.compared())
 	case len(lost) == len(k.Endpoints):
 		return fail(v1alpha1.ServiceWrong, "default/kubernetes (%s) leads to %s, and its EndpointSlice has %s: no process on this node finds the API server; restart Cilium's agent on this node", frontend, joined(has), joined(k.Endpoints))
 	}

@@ -75,6 +75,7 @@ type Facts struct {
 type Asked struct {
 	Peers      Peers
 	Kubernetes Kubernetes
+	Wanted     Wanted
 	Probes     Probes
 	Health     CiliumHealth
 	MapUses    MapUses

@@ -49,6 +49,9 @@ func (h Host) Look() Facts {
 	return f
 }
 
+// LookServices reads the maps of Services again.
+func (h Host) LookServices(p Programs) Services { return lookServices(h.BPFFS, p) }
+
 // LookAsked adds what the host shows only to somebody who asks: what Cilium's own probes of the other nodes have found, which is not
 // the host's own evidence; what is left in netfilter; and which maps its programs use. The last two may take some milliseconds.
 func (h Host) LookAsked(f *Facts) {

@@ -106,13 +106,13 @@ const (
 
 // Reasons of the check Services.
 const (
-	// ServiceMissing: Cilium's map of Services lacks default/kubernetes, or holds none at all.
+	// ServiceMissing: Cilium's map of Services lacks one that has ready endpoints, or holds none at all.
 	ServiceMissing Reason = "ServiceMissing"
 	// ServiceBroken: a place at a Service's address is empty, or names a backend that does not exist.
 	ServiceBroken Reason = "ServiceBroken"
-	// ServiceWrong: default/kubernetes has other backends than its EndpointSlice.
+	// ServiceWrong: a Service has other backends than its EndpointSlices.
 	ServiceWrong Reason = "ServiceWrong"
-	// ServicesUnknown: the API server does not say what default/kubernetes should be.
+	// ServicesUnknown: the API server does not say what Services should be.
 	ServicesUnknown Reason = "ServicesUnknown"
 )
 

@@ -87,7 +87,7 @@ func look(ctx context.Context, o *options, w io.Writer, format string, role v1al
 	if err != nil {
 		return "", err
 	}
-	around, askNodes := surroundings(ctx, o, node)
+	around, api := surroundings(ctx, o, node)
 	if around.Settings.Sight != facts.Seen {
 		around.Settings = fallback
 	}
@@ -97,14 +97,19 @@ func look(ctx context.Context, o *options, w io.Writer, format string, role v1al
 	f.Settings, f.Node, f.Own, f.Pods, f.Peers = around.Settings, around.Node, around.Own, around.Pods, around.Peers
 	f.Kubernetes = around.Kubernetes
 	o.host.LookAsked(&f)
-	agent.AskSuspects(&f, askNodes)
+	if api != nil {
+		agent.AskSuspects(&f, func(names []string) map[string]facts.PeerNode { return api.PeerNodes(ctx, names) })
+		if !off[v1alpha1.CheckServices] {
+			agent.AskServices(ctx, &f, o.host.LookServices, api.WantedServices)
+		}
+	}
 	status := agent.Report(&f, role, version, off)
 	_, why := check.Role(&f)
 	return status.Verdict, agent.Show(w, format, node, why, status)
 }
 
 // surroundings asks the API server, if there is one. People ask as the coordinator does: peers included.
-func surroundings(ctx context.Context, o *options, node string) (agent.Surroundings, func([]string) map[string]facts.PeerNode) {
+func surroundings(ctx context.Context, o *options, node string) (agent.Surroundings, *agent.API) {
 	config, err := o.rest()
 	if err != nil {
 		return unreached(err), nil
@@ -113,7 +118,7 @@ func surroundings(ctx context.Context, o *options, node string) (agent.Surroundi
 	if err != nil {
 		return unreached(err), nil
 	}
-	return api.Surroundings(ctx, true), func(names []string) map[string]facts.PeerNode { return api.PeerNodes(ctx, names) }
+	return api.Surroundings(ctx, true), api
 }
 
 // unreached is what is known without an API server.

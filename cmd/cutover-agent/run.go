@@ -92,7 +92,7 @@ func run(ctx context.Context, o *options, address string, measuring agent.Measur
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a := agent.New(agent.Config{
 		Version: version, Interval: o.interval, Off: off, Fallback: fallback,
-		Look: o.host.Look, LookAsked: o.host.LookAsked, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(),
+		Look: o.host.Look, LookAsked: o.host.LookAsked, LookServices: o.host.LookServices, Measuring: measuring, StartMeter: agent.StartMeter, Probe: probes.ask(),
 		Received: func() (uint64, error) { return facts.ReceivedBy(facts.TunnelLink) }, Metrics: agent.NewMetrics(registry, version), Log: log,
 	})
 	api, err := agent.NewAPI(config, node, func(question bool) {

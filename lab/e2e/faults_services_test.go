@@ -18,8 +18,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/bpf/ciliummap"
@@ -30,7 +30,7 @@ import (
 const socketLinks = "/sys/fs/bpf/cilium/socketlb"
 
 // serviceFaults are about a node on which Cilium translates Services at sockets, which it does nowhere else in the lab. Its programs there are
-// ours, and let everything pass; the maps hold default/kubernetes. The first row is such a node without a fault.
+// ours, and let everything pass; the maps hold all Services. The first row is such a node without a fault.
 func serviceFaults() []fault {
 	const c = v1alpha1.CheckServices
 	return []fault{
@@ -62,7 +62,7 @@ func translated(spoil func(*services)) trouble {
 	return trouble{
 		plant: func(ctx context.Context, s *scene, host lab.Host) error {
 			var err error
-			if x, err = s.kubernetesService(ctx); err != nil {
+			if x, err = s.allServices(ctx); err != nil {
 				return err
 			}
 			spoil(&x)
@@ -99,47 +99,68 @@ func deleteAll[K comparable](m *ebpf.Map, entries map[K][]byte) error {
 	return nil
 }
 
-// kubernetesService is default/kubernetes as the API server has it.
-func (s *scene) kubernetesService(ctx context.Context) (services, error) {
+// allServices are those of IPv4 with a cluster IP, as the API server has them.
+func (s *scene) allServices(ctx context.Context) (services, error) {
 	out := services{
 		places: map[[12]byte][]byte{}, backends: map[uint32][]byte{},
 		programs: map[string]ebpf.AttachType{
 			"cil_sock4_connect": ebpf.AttachCGroupInet4Connect, "cil_sock4_sendmsg": ebpf.AttachCGroupUDP4Sendmsg, "cil_sock4_recvmsg": ebpf.AttachCGroupUDP4Recvmsg,
 		},
 	}
-	var service corev1.Service
-	if err := s.env.Client.Get(ctx, client.ObjectKey{Namespace: "default", Name: "kubernetes"}, &service); err != nil {
+	var all corev1.ServiceList
+	if err := s.env.Client.List(ctx, &all); err != nil {
 		return out, err
 	}
-	slice, err := s.env.Kube.DiscoveryV1().EndpointSlices("default").Get(ctx, "kubernetes", metav1.GetOptions{})
-	if err != nil {
-		return out, err
+	for _, service := range all.Items {
+		ip, err := netip.ParseAddr(service.Spec.ClusterIP)
+		if err != nil { // headless
+			continue
+		}
+		slices, err := s.env.Kube.DiscoveryV1().EndpointSlices(service.Namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service.Name})
+		if err != nil {
+			return out, err
+		}
+		for _, port := range service.Spec.Ports {
+			out.add(ip, port, slices.Items)
+		}
 	}
+	return out, nil
+}
+
+// add adds a Service's port with its ready endpoints.
+func (x *services) add(ip netip.Addr, port corev1.ServicePort, slices []discoveryv1.EndpointSlice) {
 	const (
-		tcp     = 6
 		revNAT  = 1 // big endian, at 6
 		slotAt  = 6
 		countAt = 4
 	)
-	front := endpoint(netip.MustParseAddr(service.Spec.ClusterIP), uint16(service.Spec.Ports[0].Port))
+	proto := map[corev1.Protocol]byte{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17}[port.Protocol]
 	place := func(slot uint16) (key [12]byte) {
-		copy(key[:], front)
+		copy(key[:], endpoint(ip, uint16(port.Port)))
 		binary.LittleEndian.PutUint16(key[slotAt:], slot)
-		key[8] = tcp
+		key[8] = proto
 		return key
 	}
 	count := uint16(0)
-	for _, e := range slice.Endpoints {
-		for _, address := range e.Addresses {
-			count++
-			out.places[place(count)] = append(binary.LittleEndian.AppendUint32(nil, uint32(count)), 0, 0, 0, revNAT, 0, 0, 0, 0)
-			out.backends[uint32(count)] = append(endpoint(netip.MustParseAddr(address), uint16(*slice.Ports[0].Port)), tcp, 0, 0, 0, 0, 0)
+	for _, slice := range slices {
+		for _, p := range slice.Ports {
+			if *p.Name != port.Name {
+				continue
+			}
+			for _, e := range slice.Endpoints {
+				if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+					continue
+				}
+				count++
+				id := uint32(len(x.backends) + 1)
+				x.places[place(count)] = append(binary.LittleEndian.AppendUint32(nil, id), 0, 0, 0, revNAT, 0, 0, 0, 0)
+				x.backends[id] = append(endpoint(netip.MustParseAddr(e.Addresses[0]), uint16(*p.Port)), proto, 0, 0, 0, 0, 0)
+			}
 		}
 	}
 	master := []byte{0, 0, 0, 0, 0, 0, 0, revNAT, 0, 0, 0, 0}
 	binary.LittleEndian.PutUint16(master[countAt:], count)
-	out.places[place(0)] = master
-	return out, nil
+	x.places[place(0)] = master
 }
 
 func endpoint(addr netip.Addr, port uint16) []byte {

@@ -27,6 +27,8 @@ import (
 var rarelyUsed = map[string]string{
 	"cutover-agent: get nodecutovers.cni-cutover.dev":                                             "an answer that met the coordinator's next question reads it again",
 	"cutover-agent: list nodecutovers.cni-cutover.dev":                                            "an API server that does not stream lists is asked for them",
+	"cutover-agent: list services":                                                                "a roll has no node whose Services Cilium translates at sockets",
+	"cutover-agent: list endpointslices.discovery.k8s.io":                                         "a roll has no node whose Services Cilium translates at sockets",
 	"cutover-coordinator-look: list cutovers.cni-cutover.dev":                                     "an API server that does not stream lists is asked for them",
 	"kube-system/cutover-coordinator-look: list daemonsets.apps":                                  "an API server that does not stream lists is asked for them",
 	"kube-system/cutover-coordinator-act: delete pods":                                            "a pod of Cilium's that is older than the CiliumNodeConfig, on a node without the fence label",
