@@ -5,6 +5,7 @@ package check
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/cni-cutover/cni-cutover/agent/facts"
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -27,7 +28,8 @@ type compared struct {
 // compareServices holds against the maps every Service that has a ready endpoint: without one Cilium has none, or those that are
 // about to end. One that Cilium redirects, to a pod of this node or to Envoy, leads elsewhere by intention.
 func compareServices(f *facts.Facts) (c compared) {
-	for _, w := range f.Wanted.List {
+	for i := range f.Wanted.List {
+		w := &f.Wanted.List[i]
 		ready := 0
 		for _, r := range w.Endpoints {
 			if r {
@@ -43,20 +45,22 @@ func compareServices(f *facts.Facts) (c compared) {
 			at.Proto = 0
 			counts, ok = f.Services.Frontends[at]
 		}
-		name := fmt.Sprintf("%s (%s)", w.Name, w.Frontend)
 		switch {
 		case !ok:
-			c.missing = append(c.missing, name)
+			c.missing = append(c.missing, called(w))
 		case counts.Redirected:
 		default:
-			c.sort(w, ready, f.Services.Services, at, name)
+			c.sort(w, ready, f.Services.ActiveBackends(at))
 		}
 	}
 	return c
 }
 
-func (c *compared) sort(w facts.WantedService, ready int, s ciliummap.Services, at ciliummap.Frontend, name string) {
-	has := s.ActiveBackends(at)
+// called is how people know a Service, and where.
+func called(w *facts.WantedService) string { return fmt.Sprintf("%s (%s)", w.Name, w.Frontend) }
+
+// sort judges a Service by the backends that the maps have of it; ready is how many of its endpoints are.
+func (c *compared) sort(w *facts.WantedService, ready int, has []netip.AddrPort) {
 	alive, strange := 0, 0
 	for _, b := range has {
 		r, known := w.Endpoints[b]
@@ -71,15 +75,15 @@ func (c *compared) sort(w facts.WantedService, ready int, s ciliummap.Services, 
 	case strange == 0 && (w.Partly || alive == ready):
 		c.right++
 	case alive == 0:
-		c.wrong = append(c.wrong, name)
+		c.wrong = append(c.wrong, called(w))
 	default:
-		c.behind = append(c.behind, name)
+		c.behind = append(c.behind, called(w))
 	}
 }
 
 // others holds all Services but default/kubernetes against their EndpointSlices. A Fail rests on endpoints that were ready in every
 // list, the first of them seconds older than the maps, see agent.AskServices: Cilium has had the time to follow.
-func (s *scene) others() v1alpha1.Finding {
+func (s *scene) others(c compared) v1alpha1.Finding {
 	switch s.f.Wanted.Sight {
 	case facts.NotLooked:
 		return pass(v1alpha1.AsWanted, "")
@@ -88,7 +92,6 @@ func (s *scene) others() v1alpha1.Finding {
 		return unknown(v1alpha1.ServicesUnknown, "whether Services have the backends of their EndpointSlices could not be told: %s", s.f.Wanted.Detail)
 	}
 	const do = "calls to them fail on this node or go elsewhere; restart Cilium's agent on this node if it stays so"
-	c := compareServices(s.f)
 	switch {
 	case len(c.missing) > 0:
 		return fail(v1alpha1.ServiceMissing, "%d Services with ready endpoints are not in %s: %s; %s", len(c.missing), ciliummap.ServicesPin, joined(c.missing), do)
@@ -100,12 +103,12 @@ func (s *scene) others() v1alpha1.Finding {
 	return pass(v1alpha1.AsWanted, "")
 }
 
-// compared says how far a Pass reaches.
-func (s *scene) compared() string {
+// reaches says how far a Pass does.
+func (s *scene) reaches(c compared) string {
 	w := s.f.Wanted
 	switch {
 	case w.Sight == facts.Seen:
-		return fmt.Sprintf("; so have the %d others that can be compared", compareServices(s.f).right)
+		return fmt.Sprintf("; so have the %d others that can be compared", c.right)
 	case w.Detail != "":
 		return "; that others have theirs is not proved: " + w.Detail
 	}

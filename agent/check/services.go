@@ -47,15 +47,16 @@ func services(s *scene) v1alpha1.Finding {
 	case len(f.Gaps) > 0:
 		return with(fail(v1alpha1.ServiceBroken, "%d places lead nowhere, so a part of the calls to those Services fails on this node: %s; restart Cilium's agent on this node if it stays so", len(f.Gaps), joined(f.Gaps)), evidence...)
 	}
-	found := s.kubernetes()
-	if o := s.others(); found.Verdict == v1alpha1.VerdictPass && o.Verdict != v1alpha1.VerdictPass || found.Verdict != v1alpha1.VerdictFail && o.Verdict == v1alpha1.VerdictFail {
+	c := compareServices(s.f)
+	found := s.kubernetes(c)
+	if o := s.others(c); found.Verdict == v1alpha1.VerdictPass && o.Verdict != v1alpha1.VerdictPass || found.Verdict != v1alpha1.VerdictFail && o.Verdict == v1alpha1.VerdictFail {
 		found = o
 	}
 	return with(found, evidence...)
 }
 
 // kubernetes holds default/kubernetes against what the API server says of it.
-func (s *scene) kubernetes() v1alpha1.Finding {
+func (s *scene) kubernetes(c compared) v1alpha1.Finding {
 	k := s.f.Kubernetes
 	all := len(s.f.Services.Frontends)
 	switch {
@@ -64,7 +65,7 @@ func (s *scene) kubernetes() v1alpha1.Finding {
 	case k.Sight != facts.Seen:
 		return unknown(v1alpha1.ServicesUnknown, "every place at the %d addresses of Services leads to a backend, and whether default/kubernetes is right could not be told: %s", all, k.Detail)
 	case !k.Frontend.Addr().Is4():
-		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; default/kubernetes (%s, which is not IPv4) was not compared%s", all, k.Frontend, s.compared())
+		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend; default/kubernetes (%s, which is not IPv4) was not compared%s", all, k.Frontend, s.reaches(c))
 	}
 	frontend := ciliummap.Frontend{Addr: k.Frontend, Proto: tcp}
 	if _, ok := s.f.Services.Frontends[frontend]; !ok {
@@ -74,7 +75,7 @@ func (s *scene) kubernetes() v1alpha1.Finding {
 	lost, strange := missingIn(k.Endpoints, has), missingIn(has, k.Endpoints)
 	switch {
 	case len(lost) == 0 && len(strange) == 0 && len(has) > 0:
-		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend, and default/kubernetes has the %d of its EndpointSlice%s", all, len(has), s.compared())
+		return pass(v1alpha1.AsWanted, "every place at the %d addresses of Services leads to a backend, and default/kubernetes has the %d of its EndpointSlice%s", all, len(has), s.reaches(c))
 	case len(lost) == len(k.Endpoints):
 		return fail(v1alpha1.ServiceWrong, "default/kubernetes (%s) leads to %s, and its EndpointSlice has %s: no process on this node finds the API server; restart Cilium's agent on this node", frontend, joined(has), joined(k.Endpoints))
 	}

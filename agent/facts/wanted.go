@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,7 +66,7 @@ func (w *Wanted) AddService(s *corev1.Service) {
 		}
 		for _, p := range s.Spec.Ports {
 			port := servicePort{name, p.Name, protocolOf(p.Protocol)}
-			proto, ok := map[corev1.Protocol]uint8{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17}[port.protocol]
+			proto, ok := map[corev1.Protocol]uint8{corev1.ProtocolTCP: unix.IPPROTO_TCP, corev1.ProtocolUDP: unix.IPPROTO_UDP}[port.protocol]
 			if !ok {
 				continue
 			}

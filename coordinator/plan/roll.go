@@ -325,7 +325,7 @@ func (d *decider) grantTo(n *Node, a answer) {
 		Step: firstStep(d.spec.Rollout.Surge), Since: now, GrantedAt: now, Holder: d.w.Holder, Generation: d.w.Cutover.Generation,
 		Terms: v1alpha1.Terms{Surge: d.spec.Rollout.Surge, Soak: d.spec.Rollout.Soak, Drain: d.spec.Rollout.Drain, Replacement: d.spec.Replacement},
 	}
-	p := d.look(&slot, false) // what it will wait for: that need not be written a second time
+	p := d.look(&slot, &v1alpha1.Slot{}) // what it will wait for: that need not be written a second time
 	slot.Reason, slot.Message = p.reason, p.message
 	d.status.Slots = append(d.status.Slots, slot)
 	d.note(n.Name, false, a.reason, "Grant", "%s gets a slot: %s", n.Name, orElse(a.message, "its agent passes"))

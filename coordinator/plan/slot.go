@@ -69,7 +69,7 @@ func (d *decider) slot(s *v1alpha1.Slot) v1alpha1.Outcome {
 			d.enter(s, row.Vanished)
 			continue
 		}
-		p := d.look(s, mayAct(recorded.Step, s.Step))
+		p := d.look(s, &recorded)
 		switch {
 		case p.back != "":
 			// A relapse is a failure whenever it comes: the deadline starts anew with the step, so it could go on for ever.
@@ -120,9 +120,11 @@ func (d *decider) mayTellLater(recorded, s *v1alpha1.Slot) bool {
 	return known && s.Step != recorded.Step && mayAct(recorded.Step, s.Step) && d.w.Now.Before(row.ends(recorded))
 }
 
-// look derives a step's progress from the world. Only with act does it ask for anything to be done.
-func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
+// look derives a step's progress from the world. It asks for something to be done only as far as the slot as the ledger has it may;
+// of one that is granted only now that is the zero Slot.
+func (d *decider) look(s, recorded *v1alpha1.Slot) progress {
 	n, _ := d.node(s.NodeUID)
+	act := mayAct(recorded.Step, s.Step)
 	switch s.Step {
 	case v1alpha1.StepSurge:
 		return d.lookSurge(s, n, act)
@@ -131,7 +133,7 @@ func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
 	case v1alpha1.StepDeregister:
 		return d.lookDeregister(s, n, act)
 	case v1alpha1.StepConfirm:
-		return d.lookConfirm(s, n, act)
+		return d.lookConfirm(s, recorded, n, act)
 	case v1alpha1.StepDrain:
 		return d.lookDrain(s, n, act)
 	case v1alpha1.StepDetach:
@@ -144,7 +146,7 @@ func (d *decider) look(s *v1alpha1.Slot, act bool) progress {
 	case v1alpha1.StepJoin:
 		return d.lookJoin(s)
 	case v1alpha1.StepValidate:
-		return d.lookValidate(s, act)
+		return d.lookValidate(s, recorded, act)
 	case v1alpha1.StepSoak:
 		return d.lookSoak(s, act)
 	}
@@ -189,7 +191,7 @@ func deregistered(s *v1alpha1.Slot) time.Time {
 	return s.Since.Add(s.Terms.Drain.DeregistrationDelay.Duration)
 }
 
-func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
+func (d *decider) lookConfirm(s, recorded *v1alpha1.Slot, n *Node, act bool) progress {
 	if p := d.lookCordon(s, n, act, v1alpha1.CordonChanged); !p.done {
 		return p
 	}
@@ -201,19 +203,19 @@ func (d *decider) lookConfirm(s *v1alpha1.Slot, n *Node, act bool) progress {
 		return waitFor(v1alpha1.AnswerRefused, "the host of %s shows role %s; only Legacy and Mixed nodes are drained", s.Node, role)
 	}
 	q := question{Purpose: v1alpha1.PurposeDrain, Role: role, After: s.Since.Time}
-	if before := d.w.Cutover.Status.SlotOf(s.NodeUID); before != nil && before.Step == v1alpha1.StepDeregister {
-		q.After = deregistered(before)
+	if recorded.Step == v1alpha1.StepDeregister {
+		q.After = deregistered(recorded)
 	}
 	return heard(s, d.ask(n, q, act))
 }
 
-func (d *decider) lookValidate(s *v1alpha1.Slot, act bool) progress {
+func (d *decider) lookValidate(s, recorded *v1alpha1.Slot, act bool) progress {
 	r, _ := d.node(s.ReplacementUID)
 	if !r.Ready {
 		return waitFor(v1alpha1.ReplacementNotReady, "%s is not Ready", s.Replacement)
 	}
 	q := question{Purpose: v1alpha1.PurposeValidate, Role: v1alpha1.RoleOverlay, After: s.Since.Time}
-	if before := d.w.Cutover.Status.SlotOf(s.NodeUID); before != nil && before.Step == v1alpha1.StepJoin {
+	if recorded.Step == v1alpha1.StepJoin {
 		q.After = r.Created // whichever of the slots that wait for nodes claims this one
 	}
 	a := d.ask(r, q, act)
