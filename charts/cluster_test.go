@@ -45,8 +45,8 @@ type cluster struct {
 	client.Client
 }
 
-// install starts the cluster, which ends with the test.
-func install(t *testing.T, nodes ...string) *cluster {
+// start starts a cluster with nothing in it, which ends with the test.
+func start(t *testing.T) *cluster {
 	t.Helper()
 	server, err := apiserver.Start()
 	if err != nil {
@@ -59,6 +59,13 @@ func install(t *testing.T, nodes ...string) *cluster {
 	})
 	k := &cluster{t: t, server: server}
 	k.Client = k.as(server.Config())
+	return k
+}
+
+// install starts a cluster with the chart and nodes in it.
+func install(t *testing.T, nodes ...string) *cluster {
+	t.Helper()
+	k := start(t)
 	k.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: release}})
 	for _, kind := range []string{"CiliumNode", "CiliumNodeConfig"} {
 		k.create(ciliumKind(kind))

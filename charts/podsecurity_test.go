@@ -14,8 +14,6 @@ import (
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 )
 
 // deviations are the ways in which our pods are not what the Pod Security Standard "restricted" allows, in the words of its
@@ -90,17 +88,7 @@ func TestPodSecurityIsWhatIsNeeded(t *testing.T) {
 
 // TestAnAPIServerTakesEveryProfile has a real one validate the workloads, which knows combinations of privileges that it refuses.
 func TestAnAPIServerTakesEveryProfile(t *testing.T) {
-	server, err := apiserver.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	k := &cluster{t: t, server: server}
-	k.Client = k.as(server.Config())
+	k := start(t)
 	k.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: release}})
 	for name, args := range profiles() {
 		for _, o := range decoded(t, mustRender(t, args...)) {

@@ -9,31 +9,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 )
 
 // TestTheKeyOfTheAgentsIsMadeOnceAndKept installs and upgrades with the real helm: a new key at each upgrade would make agents of
 // before and after strangers to each other.
 func TestTheKeyOfTheAgentsIsMadeOnceAndKept(t *testing.T) {
-	server, err := apiserver.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	k := &cluster{t: t, server: server}
-	k.Client = k.as(server.Config())
+	k := start(t)
 	home := t.TempDir()
 	for _, name := range []string{"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"} {
 		t.Setenv(name, home)
 	}
 	helm := func(args ...string) {
 		t.Helper()
-		args = append(args, "--kubeconfig", server.Kubeconfig(), "--namespace", release)
+		args = append(args, "--kubeconfig", k.server.Kubeconfig(), "--namespace", release)
 		if _, complaint, err := runHelm(t, args...); err != nil {
 			t.Fatalf("helm %v: %v\n%s", args, err, complaint)
 		}

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 	"github.com/cni-cutover/cni-cutover/internal/crowd"
 	"github.com/cni-cutover/cni-cutover/internal/fleet"
 	"github.com/cni-cutover/cni-cutover/internal/isolated"
@@ -120,19 +121,7 @@ func (h *host) ciliumHost() int {
 // publish makes a CiliumNode of each peer, with the fields that Cilium 1.18 writes.
 func (h *host) publish(peers []crowd.Peer) {
 	h.t.Helper()
-	crd := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-		"metadata": map[string]any{"name": "ciliumnodes.cilium.io"},
-		"spec": map[string]any{
-			"group": "cilium.io", "scope": "Cluster",
-			"names": map[string]any{"kind": "CiliumNode", "plural": "ciliumnodes", "singular": "ciliumnode", "listKind": "CiliumNodeList"},
-			"versions": []any{map[string]any{
-				"name": "v2", "served": true, "storage": true,
-				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-			}},
-		},
-	}}
-	h.must(h.Client.Create(h.t.Context(), crd))
+	h.must(h.Client.Create(h.t.Context(), apiserver.Kind("cilium.io", "v2", "CiliumNode", "ciliumnodes", "Cluster")))
 	fleet.Eventually(h.t, 30*time.Second, func() string {
 		if err := h.Client.Create(h.t.Context(), ciliumNode(peers[0])); err != nil {
 			return err.Error()

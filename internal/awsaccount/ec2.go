@@ -161,11 +161,10 @@ func (a *Account) describeInstances(form url.Values) (any, *problem) {
 }
 
 func (a *Account) describeInstanceTypes(form url.Values) (any, *problem) {
-	f, wrong := filters(form, "instance-type")
+	found, next, wrong := filtered(a, form, a.InstanceTypes, "instance-type", func(t InstanceType) string { return t.Name })
 	if wrong != nil {
 		return nil, wrong
 	}
-	found, next := page(a, such(a.InstanceTypes, f["instance-type"], f["instance-type"] != nil, func(t InstanceType) string { return t.Name }), form.Get("NextToken"))
 	return struct {
 		XMLName xml.Name       `xml:"DescribeInstanceTypesResponse"`
 		All     []InstanceType `xml:"instanceTypeSet>item"`
@@ -201,11 +200,10 @@ func (a *Account) describeLaunchTemplateVersions(form url.Values) (any, *problem
 }
 
 func (a *Account) describeSecurityGroupRules(form url.Values) (any, *problem) {
-	f, wrong := filters(form, "group-id")
+	found, next, wrong := filtered(a, form, a.Rules, "group-id", func(r Rule) string { return r.Group })
 	if wrong != nil {
 		return nil, wrong
 	}
-	found, next := page(a, such(a.Rules, f["group-id"], f["group-id"] != nil, func(r Rule) string { return r.Group }), form.Get("NextToken"))
 	return struct {
 		XMLName xml.Name `xml:"DescribeSecurityGroupRulesResponse"`
 		All     []Rule   `xml:"securityGroupRuleSet>item"`
@@ -214,11 +212,10 @@ func (a *Account) describeSecurityGroupRules(form url.Values) (any, *problem) {
 }
 
 func (a *Account) describeVPCs(form url.Values) (any, *problem) {
-	f, wrong := filters(form, "vpc-id")
+	found, next, wrong := filtered(a, form, a.VPCs, "vpc-id", func(v VPC) string { return v.ID })
 	if wrong != nil {
 		return nil, wrong
 	}
-	found, next := page(a, such(a.VPCs, f["vpc-id"], f["vpc-id"] != nil, func(v VPC) string { return v.ID }), form.Get("NextToken"))
 	return struct {
 		XMLName xml.Name `xml:"DescribeVpcsResponse"`
 		All     []VPC    `xml:"vpcSet>item"`
@@ -227,11 +224,10 @@ func (a *Account) describeVPCs(form url.Values) (any, *problem) {
 }
 
 func (a *Account) describeRouteTables(form url.Values) (any, *problem) {
-	f, wrong := filters(form, "vpc-id")
+	found, next, wrong := filtered(a, form, a.RouteTables, "vpc-id", func(t RouteTable) string { return t.VPC })
 	if wrong != nil {
 		return nil, wrong
 	}
-	found, next := page(a, such(a.RouteTables, f["vpc-id"], f["vpc-id"] != nil, func(t RouteTable) string { return t.VPC }), form.Get("NextToken"))
 	return struct {
 		XMLName xml.Name     `xml:"DescribeRouteTablesResponse"`
 		All     []RouteTable `xml:"routeTableSet>item"`

@@ -129,6 +129,16 @@ func filters(form url.Values, known ...string) (map[string][]string, *problem) {
 	return out, nil
 }
 
+// filtered is a page of what the one filter that a question may have lets through.
+func filtered[T any](a *Account, form url.Values, all []T, filter string, of func(T) string) (found []T, next string, wrong *problem) {
+	f, wrong := filters(form, filter)
+	if wrong != nil {
+		return nil, "", wrong
+	}
+	found, next = page(a, such(all, f[filter], f[filter] != nil, of), form.Get("NextToken"))
+	return found, next, nil
+}
+
 // such keeps what a filter lets through.
 func such[T any](all []T, filter []string, given bool, of func(T) string) []T {
 	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return given && !slices.Contains(filter, of(t)) })

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 )
 
 // HybridEnv are the VPC CNI's settings without which the coordinator refuses to fence it, for the overlay 10.244.0.0/16.
@@ -59,18 +60,7 @@ func cni(name, container string, env []corev1.EnvVar) *appsv1.DaemonSet {
 // nodeConfigs makes the kind CiliumNodeConfig known.
 func (f *Fleet) nodeConfigs() {
 	f.tb.Helper()
-	f.must(f.Client.Create(f.ctx, &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-		"metadata": map[string]any{"name": "ciliumnodeconfigs.cilium.io"},
-		"spec": map[string]any{
-			"group": "cilium.io", "scope": "Namespaced",
-			"names": map[string]any{"kind": "CiliumNodeConfig", "plural": "ciliumnodeconfigs", "singular": "ciliumnodeconfig", "listKind": "CiliumNodeConfigList"},
-			"versions": []any{map[string]any{
-				"name": "v2", "served": true, "storage": true,
-				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-			}},
-		},
-	}}))
+	f.must(f.Client.Create(f.ctx, apiserver.Kind("cilium.io", "v2", "CiliumNodeConfig", "ciliumnodeconfigs", "Namespaced")))
 	Eventually(f.tb, 10*time.Second, func() string {
 		if err := f.Client.List(f.ctx, nodeConfigList()); err != nil {
 			return "kind CiliumNodeConfig: " + err.Error()

@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cni-cutover/cni-cutover/internal/apiserver"
 	"github.com/cni-cutover/cni-cutover/lab/vpc"
 )
 
@@ -88,7 +89,7 @@ func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
 				Rules: []admissionv1.RuleWithOperations{{Operations: []admissionv1.OperationType{admissionv1.Create}, Rule: admissionv1.Rule{APIGroups: []string{"planted.example.com"}, APIVersions: []string{"v1"}, Resources: []string{"things"}}}},
 			}},
 		},
-		karpentersNodeClasses())
+		apiserver.Kind("karpenter.k8s.aws", "v1", "EC2NodeClass", "ec2nodeclasses", "Cluster"))
 	s.eventually(t, time.Minute, func() string { // once the API server serves them
 		err := s.env.Client.Create(t.Context(), nodeClassOfOneHop())
 		if err != nil && !apierrors.IsAlreadyExists(err) {
@@ -106,22 +107,6 @@ func TestTheReferenceMigrationsMistakesAreFoundBefore(t *testing.T) {
 		}
 		return ""
 	})
-}
-
-// karpentersNodeClasses is the kind by which Karpenter makes instances (karpenter-provider-aws pkg/apis/v1), with a schema that takes all.
-func karpentersNodeClasses() *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-		"metadata": map[string]any{"name": "ec2nodeclasses.karpenter.k8s.aws"},
-		"spec": map[string]any{
-			"group": "karpenter.k8s.aws", "scope": "Cluster",
-			"names": map[string]any{"kind": "EC2NodeClass", "listKind": "EC2NodeClassList", "plural": "ec2nodeclasses", "singular": "ec2nodeclass"},
-			"versions": []any{map[string]any{
-				"name": "v1", "served": true, "storage": true,
-				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-			}},
-		},
-	}}
 }
 
 // nodeClassOfOneHop gives the metadata of its instances to the host network alone, as Karpenter does unless it is told otherwise.
