@@ -187,6 +187,9 @@ type Target struct {
 // notAskedText is what a check says whose answers stand at AWS.
 const notAskedText = "AWS was not asked; it is with --aws"
 
+// allowIt mends what IAM refuses.
+const allowIt = "allow it: docs/preflight.md#aws has the policy"
+
 // atAWS runs a check that needs AWS.
 func atAWS(run func(s *Snapshot) []Finding) func(s *Snapshot) []Finding {
 	return func(s *Snapshot) []Finding {
@@ -215,7 +218,7 @@ func (a *AWS) unasked(what string, actions ...string) []Finding {
 		return nil
 	}
 	f := unknown("%s not seen: IAM does not allow %s", what, missing)
-	f.Mend = "allow it: docs/preflight.md#aws has the policy"
+	f.Mend = allowIt
 	return []Finding{f}
 }
 

@@ -105,7 +105,7 @@ func rights(s *Snapshot) []Finding {
 	if s.AWS != nil {
 		for _, r := range s.AWS.Refused {
 			f := unknown("IAM does not allow %s", strings.TrimSpace(r.Action+" "+of(r.Of)))
-			f.Mend = "allow it: docs/preflight.md#aws has the policy"
+			f.Mend = allowIt
 			out = append(out, f)
 		}
 	}
