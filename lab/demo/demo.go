@@ -133,7 +133,7 @@ func follows(ctx context.Context, e *stage.Env, out io.Writer) error {
 		case now.phase == v1alpha1.PhaseFullEBPF || now.phase == v1alpha1.PhaseDone:
 			return nil
 		case now.elapsed-moved > patience:
-			return fmt.Errorf("waiting for the end of phase %s: nothing new for %s; last message: %s", now.phase, patience, now.message)
+			return fmt.Errorf("waiting for the end of phase %s: nothing new for %s; last message: %s; nodes that wait: %v", now.phase, patience, now.message, now.waiting)
 		}
 		if err := e.Load.Ended(); err != nil {
 			return err

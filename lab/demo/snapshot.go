@@ -28,6 +28,7 @@ type snapshot struct {
 	stalled bool
 	slots   []v1alpha1.Slot
 	done    []v1alpha1.FinishedSlot
+	waiting []v1alpha1.Waiting
 	nodes   []nodeRow // in the order of their names' numbers
 	// Pods with a network of their own, by the network of their address.
 	vpcPods, overlayPods, startingPods int
@@ -42,6 +43,7 @@ type nodeRow struct {
 	cordoned   bool
 	role       v1alpha1.Role
 	verdict    v1alpha1.Verdict
+	why        string // the first finding of that verdict, unless it is Pass
 }
 
 // look takes a snapshot of the cluster.
@@ -51,7 +53,7 @@ func look(ctx context.Context, c client.Client, began time.Time, progress load.P
 	if err := c.Get(ctx, client.ObjectKey{Name: v1alpha1.CutoverName}, &cutover); err != nil {
 		return s, fmt.Errorf("reading the Cutover: %w", err)
 	}
-	s.phase, s.slots, s.done = cutover.Status.Phase, cutover.Status.Slots, cutover.Status.Finished
+	s.phase, s.slots, s.done, s.waiting = cutover.Status.Phase, cutover.Status.Slots, cutover.Status.Finished, cutover.Status.Waiting
 	s.stalled = meta.IsStatusConditionTrue(cutover.Status.Conditions, v1alpha1.ConditionStalled)
 	if ready := meta.FindStatusCondition(cutover.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		s.message = ready.Message
@@ -93,9 +95,19 @@ func rowOf(node corev1.Node, reports []v1alpha1.NodeCutover) nodeRow {
 	for _, report := range reports {
 		if report.Name == node.Name && report.Status.NodeUID == node.UID {
 			row.role, row.verdict = report.Status.Role, report.Status.Verdict
+			row.why = why(&report.Status)
 		}
 	}
 	return row
+}
+
+func why(s *v1alpha1.NodeCutoverStatus) string {
+	for _, f := range s.Findings {
+		if f.Verdict == s.Verdict && f.Verdict != v1alpha1.VerdictPass {
+			return fmt.Sprintf(": %s (%s): %s", f.Check, f.Reason, f.Message)
+		}
+	}
+	return ""
 }
 
 func isReady(node corev1.Node) bool {

@@ -81,7 +81,7 @@ func changes(before, now snapshot) []string {
 		case i < 0:
 			say("%s joined in %s", n.name, n.zone)
 		case before.nodes[i].verdict != n.verdict || before.nodes[i].role != n.role:
-			say("%s: the agent says %s as %s", n.name, orDash(string(n.verdict)), orDash(string(n.role)))
+			say("%s: the agent says %s as %s%s", n.name, orDash(string(n.verdict)), orDash(string(n.role)), n.why)
 		}
 	}
 	if lost := now.load.Total.Lost - before.load.Total.Lost; now.load.Total.Lost > before.load.Total.Lost {
