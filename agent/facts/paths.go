@@ -54,7 +54,7 @@ func lookPaths(links Links, routes Routes) Paths {
 			veths[l.Index] = true
 		}
 	}
-	targets := targets(routes, host)
+	targets := targets(links, routes, host)
 	if len(targets) == 0 {
 		return Paths{Look: Look{Absent, "no route leads into the tunnel"}}
 	}
@@ -84,11 +84,15 @@ func lookPaths(links Links, routes Routes) Paths {
 }
 
 // targets returns an address of some of the pod CIDRs that are routed into the tunnel, this node's own among them, evenly spread.
-func targets(routes Routes, host int) []netip.Addr {
+func targets(links Links, routes Routes, host int) []netip.Addr {
+	own := ownAddrs(links, routes)
 	var all []netip.Addr
 	for _, r := range routes.List {
-		if r.Link == host && host != 0 && r.Dst.Addr().Is4() && r.Dst.Bits() > 0 && r.Dst.Bits() < 31 {
-			all = append(all, r.Dst.Addr().Next())
+		if r.Link != host || host == 0 || !r.Dst.Addr().Is4() || r.Dst.Bits() == 0 || r.Dst.Bits() > 30 {
+			continue
+		}
+		if addr := firstFree(r.Dst, own); addr.IsValid() {
+			all = append(all, addr)
 		}
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
@@ -101,6 +105,34 @@ func targets(routes Routes, host int) []netip.Addr {
 		out = append(out, all[i*(len(all)-1)/(maxTargets-1)])
 	}
 	return out
+}
+
+// ownAddrs are the addresses that have a route of their own: the host's, which the table of local addresses keeps, and those of
+// pods here. A question about one of them says nothing of its pod CIDR. Cilium gives its router any address of the node's CIDR, the
+// first as likely as the others (pkg/ipam/service/ipallocator allocates at random).
+func ownAddrs(links Links, routes Routes) map[netip.Addr]bool {
+	own := map[netip.Addr]bool{}
+	for _, l := range links.List {
+		for _, a := range l.Addrs {
+			own[a.Addr()] = true
+		}
+	}
+	for _, r := range routes.List {
+		if r.Dst.IsSingleIP() {
+			own[r.Dst.Addr()] = true
+		}
+	}
+	return own
+}
+
+// firstFree returns the first address after the network's own that is not taken, the zero Addr if there is none.
+func firstFree(cidr netip.Prefix, taken map[netip.Addr]bool) netip.Addr {
+	for addr := cidr.Masked().Addr().Next(); cidr.Contains(addr); addr = addr.Next() {
+		if !taken[addr] {
+			return addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // ask fills in what the kernel would do with a packet that carries no mark.

@@ -6,6 +6,7 @@ package facts
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,9 +97,48 @@ func TestAFewPodCIDRsStandForAll(t *testing.T) {
 		routes.List = append(routes.List, Route{Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(199 - i), 0}), 24), Link: 4})
 	}
 	routes.List = append(routes.List, Route{Dst: netip.MustParsePrefix("10.244.7.1/32"), Link: 4}, Route{Dst: netip.MustParsePrefix("10.0.0.0/8"), Link: 2})
-	got := targets(routes, 4)
+	got := targets(Links{}, routes, 4)
 	if len(got) != maxTargets || got[0] != netip.MustParseAddr("10.244.0.1") || got[maxTargets-1] != netip.MustParseAddr("10.244.199.1") {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestAnAddressOfThisNodeStandsForNoPodCIDR: Cilium's router may have the first address of the node's pod CIDR, which one node in
+// 254 has. The table of local addresses takes a packet to it, which says nothing of where packets to the CIDR go.
+func TestAnAddressOfThisNodeStandsForNoPodCIDR(t *testing.T) {
+	ix := node(t)
+	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
+	host, err := netlink.LinkByName("cilium_host")
+	must(t, err)
+	must(t, netlink.AddrAdd(host, &netlink.Addr{IPNet: ipnet(t, "10.244.9.1/32")}))
+	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: ix["cilium_host"], Dst: ipnet(t, "10.244.9.0/24"), Scope: netlink.SCOPE_LINK}))
+	for name, addr := range map[string]string{"eni20": "10.0.1.20", "lxc2": "10.244.9.2"} { // the second by a route of its own: endpointRoutes
+		ix[name] = add(t, &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "in" + name})
+		end, err := netlink.LinkByName("in" + name)
+		must(t, err)
+		must(t, netlink.LinkSetUp(end))
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: ix[name], Dst: ipnet(t, addr+"/32"), Scope: netlink.SCOPE_LINK}))
+	}
+	got := lookPaths(lookLinks(), lookRoutes())
+	var asked []netip.Addr
+	for _, p := range got.List {
+		if asked = append(asked, p.Dst); p.Oif != ix["cilium_host"] {
+			t.Errorf("a packet to %s does not go to cilium_host: %+v", p.Dst, p)
+		}
+	}
+	if want := netip.MustParseAddr("10.244.9.3"); got.Sight != Seen || !slices.Contains(asked, want) {
+		t.Errorf("%s: asked for %v, without %s", got.Detail, asked, want)
+	}
+}
+
+func TestAPodCIDRWithoutAFreeAddressIsNotAskedFor(t *testing.T) {
+	cidr := netip.MustParsePrefix("10.244.9.0/30")
+	taken := map[netip.Addr]bool{}
+	for addr := cidr.Addr(); cidr.Contains(addr); addr = addr.Next() {
+		taken[addr] = true
+	}
+	if addr := firstFree(cidr, taken); addr.IsValid() {
+		t.Error(addr)
 	}
 }
 
