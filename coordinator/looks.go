@@ -5,9 +5,13 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
@@ -21,6 +25,7 @@ type looked struct {
 	terms v1alpha1.Drain
 	// there is false if the node is gone.
 	there bool
+	pods  []corev1.Pod
 	left  plan.Drain
 }
 
@@ -33,6 +38,8 @@ func toLook(s *v1alpha1.Slot) looked {
 // goroutine.
 type due struct {
 	last map[types.UID]lookedAt
+	// daemonSets are those that pods belonged to at the last look.
+	daemonSets []types.NamespacedName
 }
 
 type lookedAt struct {
@@ -90,6 +97,9 @@ func (g gatherer) slots(ctx context.Context, w *plan.World) error {
 
 // look looks at the pods of nodes, then at the volumes of those that have none left, and puts both into the World.
 func (g gatherer) look(ctx context.Context, w *plan.World, looks []looked) (err error) {
+	if len(looks) == 0 {
+		return nil
+	}
 	defer func() {
 		if err != nil {
 			g.due.failed(looks)
@@ -100,7 +110,16 @@ func (g gatherer) look(ctx context.Context, w *plan.World, looks []looked) (err 
 	for i := range looks {
 		group.Go(func() error { return g.lookAt(within, &looks[i]) })
 	}
+	// The nodes of a cluster have pods of much the same DaemonSets, so that those of the last look are asked for beside the pods.
+	var there map[types.NamespacedName]bool
+	group.Go(func() (err error) {
+		there, err = drain.There(within, g.client, g.due.daemonSets)
+		return err
+	})
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := g.judge(ctx, looks, there); err != nil {
 		return err
 	}
 	empty := false
@@ -128,11 +147,42 @@ func (g gatherer) look(ctx context.Context, w *plan.World, looks []looked) (err 
 // lookAt looks at one node, if it is still there: pods are found by its name, and another node may have taken that before a
 // cache shows it.
 func (g gatherer) lookAt(ctx context.Context, l *looked) error {
-	n, err := g.nodeOf(ctx, l.of)
-	if err != nil || n == nil {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		n, err := g.nodeOf(ctx, l.of)
+		l.there = n != nil
+		return err
+	})
+	group.Go(func() (err error) {
+		l.pods, err = drain.Pods(ctx, g.client, l.of.Name)
+		return err
+	})
+	return group.Wait()
+}
+
+// judge says of each node that is there what has to leave it, when it is known of some DaemonSets whether they are there.
+func (g gatherer) judge(ctx context.Context, looks []looked, there map[types.NamespacedName]bool) error {
+	var pods []corev1.Pod
+	for i := range looks {
+		pods = append(pods, looks[i].pods...)
+	}
+	g.due.daemonSets = drain.DaemonSetsOf(pods)
+	others, err := drain.There(ctx, g.client, slices.DeleteFunc(slices.Clone(g.due.daemonSets), func(of types.NamespacedName) bool {
+		_, known := there[of]
+		return known
+	}))
+	if err != nil {
 		return err
 	}
-	l.left, err = drain.Look(ctx, g.client, l.of.Name, l.terms)
-	l.there = err == nil
-	return err
+	maps.Copy(there, others)
+	for i := range looks {
+		l := &looks[i]
+		if !l.there {
+			continue
+		}
+		if l.left, err = (drain.Kept{Pods: l.pods, DaemonSets: there}).Look(l.terms); err != nil {
+			return fmt.Errorf("looking at node %s: %w", l.of.Name, err)
+		}
+	}
+	return nil
 }

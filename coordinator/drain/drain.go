@@ -9,51 +9,67 @@ package drain
 import (
 	"context"
 	"fmt"
-	"io"
-	"strings"
+	"maps"
+	"slices"
 
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/kubectl/pkg/drain"
 
-	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
-// Look returns what is left to do on a node before it is empty. Pods of DaemonSets and mirror pods stay.
-func Look(ctx context.Context, client kubernetes.Interface, node string, options v1alpha1.Drain) (plan.Drain, error) {
-	helper := &drain.Helper{
-		Ctx: ctx, Client: client, IgnoreAllDaemonSets: true, GracePeriodSeconds: -1, Out: io.Discard, ErrOut: io.Discard,
-		Force:              options.Force,
-		DeleteEmptyDirData: options.DeleteEmptyDirData == nil || *options.DeleteEmptyDirData,
+// atOnce is how many requests are under way together.
+const atOnce = 8
+
+// Pods returns the pods that are on a node.
+func Pods(ctx context.Context, client kubernetes.Interface, node string) ([]corev1.Pod, error) {
+	list, err := client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of node %s: %w", node, err)
 	}
-	list, errs := helper.GetPodsForDeletion(node)
-	if list == nil {
-		return plan.Drain{}, fmt.Errorf("choosing the pods to evict from %s: %v", node, errs)
-	}
-	var left plan.Drain
-	for _, err := range errs {
-		left.Impossible = append(left.Impossible, ourOptions().Replace(err.Error()))
-	}
-	for _, pod := range list.Pods() {
-		if pod.DeletionTimestamp != nil {
-			left.Going++
-			left.Leaving = append(left.Leaving, plan.Leaving{Pod: pod.Namespace + "/" + pod.Name, Due: pod.DeletionTimestamp.Time, Finalizers: pod.Finalizers})
-			continue
-		}
-		left.Evict = append(left.Evict, plan.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Created: pod.CreationTimestamp.Time})
-	}
-	return left, nil
+	return list.Items, nil
 }
 
-// ourOptions turns kubectl's advice (pkg/drain/filters.go) into ours: the options of a slot that was granted stay as they are.
-func ourOptions() *strings.Replacer {
-	return strings.NewReplacer(
-		"use --force to override", "delete them yourself if they may go, or set rollout.drain.force for the slots to come",
-		"use --delete-emptydir-data to override", "delete them yourself if they may go, or set rollout.drain.deleteEmptyDirData for the slots to come",
-	)
+// DaemonSetsOf returns the names of the DaemonSets that pods belong to, each once.
+func DaemonSetsOf(pods []corev1.Pod) []types.NamespacedName {
+	names := map[types.NamespacedName]bool{}
+	for i := range pods {
+		if owner := metav1.GetControllerOf(&pods[i]); owner != nil && owner.Kind == "DaemonSet" {
+			names[types.NamespacedName{Namespace: pods[i].Namespace, Name: owner.Name}] = true
+		}
+	}
+	return slices.Collect(maps.Keys(names))
+}
+
+// There says of each of some DaemonSets whether it is there.
+func There(ctx context.Context, client kubernetes.Interface, daemonSets []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+	there := make([]bool, len(daemonSets))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, of := range daemonSets {
+		group.Go(func() error {
+			_, err := client.AppsV1().DaemonSets(of.Namespace).Get(ctx, of.Name, metav1.GetOptions{})
+			there[i] = err == nil
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("reading DaemonSet %s: %w", of, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	found := make(map[types.NamespacedName]bool, len(daemonSets))
+	for i, of := range daemonSets {
+		found[of] = there[i]
+	}
+	return found, err
 }
 
 // Evict posts one Eviction for a pod, with its UID as a precondition so that a pod that was re-created under the same name
