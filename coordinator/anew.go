@@ -23,7 +23,7 @@ const atOnce = 8
 // anew reads from the API server, at its newest version, what a Decision rests on, and returns the World with that. Not all of
 // everything: of thousands of nodes the answers are megabytes of JSON, and a slot is about one of them. What is read is read
 // at once, so that an answer waits for one round trip.
-func (g gatherer) anew(ctx context.Context, w *plan.World, basis plan.Basis) (*plan.World, error) {
+func (g gatherer) anew(ctx context.Context, w *plan.World, basis plan.Basis, ledger *sharedLedger) (*plan.World, error) {
 	if basis.Everything {
 		return g.everything(ctx, w.Cutover)
 	}
@@ -43,10 +43,14 @@ func (g gatherer) anew(ctx context.Context, w *plan.World, basis plan.Basis) (*p
 			nodes, err = g.listNodes(within, g.live, &fresh)
 			return err
 		})
-		group.Go(func() error { return g.fence(within, g.live, &fresh) })
+		group.Go(func() error { return g.fence(within, g.live, &fresh, 0) })
 	}
 	group.Go(func() error { return g.answers(within, basis.Answers, answers) })
 	group.Go(func() error { return g.look(within, &fresh, looks) })
+	group.Go(func() error {
+		_, _ = ledger.get(within) // whoever needs it reads it again
+		return nil
+	})
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}

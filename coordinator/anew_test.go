@@ -51,7 +51,7 @@ func TestAnewIsWhatTheAPIServerShows(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gatherer{cached: reader(t, nil, cached...), live: reader(t, nil, tt.live...), client: fake.NewClientset(pod), now: time.Now, due: &due{}}
+			g := gatherer{cached: reader(t, nil, cached...), live: reader(t, nil, tt.live...), client: fake.NewClientset(pod), now: time.Now, due: &due{}, config: &knownConfig{}}
 			cutover := &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{
 				Legacy: v1alpha1.Legacy{DaemonSet: v1alpha1.ObjectRef{Namespace: "kube-system", Name: "aws-node"}, FenceLabel: v1alpha1.FenceLabel},
 				Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared, DaemonSet: v1alpha1.ObjectRef{Namespace: "kube-system", Name: "cilium"}},
@@ -60,7 +60,7 @@ func TestAnewIsWhatTheAPIServerShows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := g.anew(t.Context(), old, tt.basis)
+			w, err := g.anew(t.Context(), old, tt.basis, &sharedLedger{live: g.live})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -32,27 +32,28 @@ type gatherer struct {
 	ownNode      string
 	now          func() time.Time
 	due          *due
+	config       *knownConfig
 }
 
 // world photographs the cluster around a Cutover that was read live: what is watched from the caches, all else live.
 func (g gatherer) world(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, error) {
-	return g.photograph(ctx, cutover, g.cached)
+	return g.photograph(ctx, cutover, g.cached, plan.PollEvery)
 }
 
 // everything is world without the caches: nothing in it is older than the ledger.
 func (g gatherer) everything(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, error) {
-	w, err := g.photograph(ctx, cutover, g.live)
+	w, err := g.photograph(ctx, cutover, g.live, 0)
 	if err == nil {
 		w.Live.Everything = true
 	}
 	return w, err
 }
 
-func (g gatherer) photograph(ctx context.Context, cutover *v1alpha1.Cutover, from client.Reader) (*plan.World, error) {
+func (g gatherer) photograph(ctx context.Context, cutover *v1alpha1.Cutover, from client.Reader, age time.Duration) (*plan.World, error) {
 	w := &plan.World{Now: g.now(), Term: g.term, Holder: g.holder, OwnNode: g.ownNode, Cutover: cutover}
 	group, within := errgroup.WithContext(ctx)
-	// One of the three objects of the fence is never cached: no answer should wait for it.
-	group.Go(func() error { return g.fence(within, from, w) })
+	// One of the three objects of the fence is not watched: no answer should wait for it.
+	group.Go(func() error { return g.fence(within, from, w, age) })
 	group.Go(func() error {
 		if err := g.nodes(within, from, w); err != nil {
 			return err
@@ -156,28 +157,45 @@ func (g gatherer) nodeOf(ctx context.Context, ref plan.NodeRef) (*corev1.Node, e
 }
 
 // fence reads what the fence is made of besides labels: the DaemonSets of both CNIs, and the CiliumNodeConfig, which is not
-// watched.
-func (g gatherer) fence(ctx context.Context, from client.Reader, w *plan.World) error {
+// watched and may have been read an age ago.
+func (g gatherer) fence(ctx context.Context, from client.Reader, w *plan.World, age time.Duration) error {
 	spec := w.Cutover.Spec
-	legacy, err := g.daemonSet(ctx, from, spec.Legacy.DaemonSet)
-	if err != nil {
-		return err
-	}
-	cilium, err := g.daemonSet(ctx, from, spec.Cilium.DaemonSet)
-	if err != nil {
-		return err
-	}
 	w.Legacy, w.Cilium = plan.Legacy{}, plan.Cilium{}
-	if legacy != nil {
-		w.Legacy = toLegacy(legacy, spec.Legacy.FenceLabel)
-	}
-	if cilium != nil {
-		w.Cilium = toCilium(cilium)
-	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		ds, err := g.daemonSet(ctx, from, spec.Legacy.DaemonSet)
+		if ds != nil {
+			w.Legacy = toLegacy(ds, spec.Legacy.FenceLabel)
+		}
+		return err
+	})
+	group.Go(func() error {
+		ds, err := g.daemonSet(ctx, from, spec.Cilium.DaemonSet)
+		if ds != nil {
+			w.Cilium = toCilium(ds)
+		}
+		return err
+	})
 	if spec.Cilium.Install == v1alpha1.InstallSecondary {
-		w.NodeConfig, err = readNodeConfig(ctx, g.live, spec.Cilium.DaemonSet.Namespace, spec.Legacy.FenceLabel)
+		group.Go(func() (err error) {
+			w.NodeConfig, err = g.nodeConfig(ctx, w, age)
+			return err
+		})
 	}
-	return err
+	return group.Wait()
+}
+
+// nodeConfig reads our CiliumNodeConfig live, unless it was intact less than an age ago.
+func (g gatherer) nodeConfig(ctx context.Context, w *plan.World, age time.Duration) (plan.NodeConfig, error) {
+	of := [2]string{w.Cutover.Spec.Cilium.DaemonSet.Namespace, w.Cutover.Spec.Legacy.FenceLabel}
+	if g.config.intact(of, w.Now, age) {
+		return g.config.config, nil
+	}
+	config, err := readNodeConfig(ctx, g.live, of[0], of[1])
+	if err == nil {
+		*g.config = knownConfig{of: of, config: config, at: w.Now}
+	}
+	return config, err
 }
 
 func (g gatherer) daemonSet(ctx context.Context, from client.Reader, ref v1alpha1.ObjectRef) (*appsv1.DaemonSet, error) {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/cni-cutover/cni-cutover/api/v1alpha1"
+	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
 func node(name string, uid types.UID) *corev1.Node {
@@ -54,7 +56,7 @@ func TestFreshFactsAreTheNewest(t *testing.T) {
 			t.Errorf("a fresh list accepts version %q", o.Raw.ResourceVersion)
 		}
 	})
-	g := gatherer{cached: live, live: live, client: fake.NewClientset(), now: time.Now, due: &due{}}
+	g := gatherer{cached: live, live: live, client: fake.NewClientset(), now: time.Now, due: &due{}, config: &knownConfig{}}
 	cutover := &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}}}
 	if _, err := g.everything(t.Context(), cutover); err != nil {
 		t.Fatal(err)
@@ -78,7 +80,7 @@ func TestPodsOfALaterNodeOfTheSameNameAreLeftAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := gatherer{
-				cached: reader(t, nil, node("n1", "uid-1")), live: reader(t, nil, tt.live), client: fake.NewClientset(pod), now: time.Now, due: &due{},
+				cached: reader(t, nil, node("n1", "uid-1")), live: reader(t, nil, tt.live), client: fake.NewClientset(pod), now: time.Now, due: &due{}, config: &knownConfig{},
 			}
 			cutover := &v1alpha1.Cutover{
 				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
@@ -111,7 +113,7 @@ func TestANodeOfASlotIsGoneOnlyIfTheAPIServerSaysSo(t *testing.T) {
 		"the node that it claimed is no more": {nil, v1alpha1.Slot{Step: v1alpha1.StepSoak, Replacement: "n2", ReplacementUID: "uid-2"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gatherer{cached: reader(t, nil), live: reader(t, nil, tt.live...), client: fake.NewClientset(), now: time.Now, due: &due{}}
+			g := gatherer{cached: reader(t, nil), live: reader(t, nil, tt.live...), client: fake.NewClientset(), now: time.Now, due: &due{}, config: &knownConfig{}}
 			tt.slot.Node, tt.slot.NodeUID = "n1", "uid-1"
 			w, err := g.world(t.Context(), &v1alpha1.Cutover{
 				Spec:   v1alpha1.CutoverSpec{Cilium: v1alpha1.Cilium{Install: v1alpha1.InstallShared}},
@@ -122,6 +124,49 @@ func TestANodeOfASlotIsGoneOnlyIfTheAPIServerSaysSo(t *testing.T) {
 			}
 			if len(w.Nodes) != tt.want {
 				t.Errorf("%d nodes, want %d", len(w.Nodes), tt.want)
+			}
+		})
+	}
+}
+
+// TestTheNodeConfigIsReadAgainUnlessItWasIntactAMomentAgo: an answer does not wait for what nothing rests on, and what has to be
+// mended is seen at every look.
+func TestTheNodeConfigIsReadAgainUnlessItWasIntactAMomentAgo(t *testing.T) {
+	intact := newNodeConfig("kube-system", v1alpha1.FenceLabel)
+	broken := newNodeConfig("kube-system", "another")
+	at := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		first *unstructured.Unstructured
+		later time.Duration
+		age   time.Duration // that the second look may have
+		want  bool          // it is read again
+	}{
+		"intact a moment ago":              {intact, plan.PollEvery - 1, plan.PollEvery, false},
+		"intact, but a decision rests on":  {intact, 0, 0, true},
+		"intact some time ago":             {intact, plan.PollEvery, plan.PollEvery, true},
+		"intact by a clock that went back": {intact, -1, plan.PollEvery, true},
+		"changed by somebody":              {broken, 0, plan.PollEvery, true},
+		"not there":                        {nil, 0, plan.PollEvery, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var objects []client.Object
+			if tt.first != nil {
+				objects = append(objects, tt.first.DeepCopy())
+			}
+			g := gatherer{live: reader(t, nil, objects...), config: &knownConfig{}}
+			cutover := &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{
+				Legacy: v1alpha1.Legacy{FenceLabel: v1alpha1.FenceLabel}, Cilium: v1alpha1.Cilium{DaemonSet: v1alpha1.ObjectRef{Namespace: "kube-system"}},
+			}}
+			if _, err := g.nodeConfig(t.Context(), &plan.World{Now: at, Cutover: cutover}, plan.PollEvery); err != nil {
+				t.Fatal(err)
+			}
+			g.live = reader(t, nil) // it is gone
+			now, err := g.nodeConfig(t.Context(), &plan.World{Now: at.Add(tt.later), Cutover: cutover}, tt.age)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if now.Found == tt.want {
+				t.Errorf("read again: %t, want %t", !now.Found, tt.want)
 			}
 		})
 	}

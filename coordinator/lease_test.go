@@ -68,9 +68,9 @@ func TestNothingIsBegunByWhoIsNotCertainToLead(t *testing.T) {
 	certain := true
 	m := mover{kube: client, leads: func() bool { return certain }}
 	label := func(node string) plan.Action { return plan.SetFenceLabel{Node: node, UID: "uid-1", On: true} }
-	m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, []plan.Action{label("n1")})
+	m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, &sharedLedger{live: m.live}, []plan.Action{label("n1")})
 	certain = false
-	m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, []plan.Action{label("n1"), label("n1")})
+	m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, &sharedLedger{live: m.live}, []plan.Action{label("n1"), label("n1")})
 	if got := len(client.Actions()); got != 1 {
 		t.Errorf("%d requests, want that of the leader alone: %v", got, client.Actions())
 	}

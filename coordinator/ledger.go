@@ -16,8 +16,8 @@ import (
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
 
-// ledgerShared is for how long actions share one look at the ledger: those that begin together. As long may lie between a look
-// and the request that it allows, on an API server that is slow.
+// ledgerShared is for how long actions share one look at the ledger: those that begin together, and the reads that they rest on.
+// As long may lie between a look and the request that it allows, on an API server that is slow.
 const ledgerShared = 200 * time.Millisecond
 
 // sharedLedger reads the ledger live for the Actions of one Decision.

@@ -54,9 +54,8 @@ type mover struct {
 // run carries out the Actions of a Decision: those about one node one after the other, several nodes at once. One that fails
 // does not keep the others from being tried; the next reconcile derives it again. What was refused comes in the order of the
 // Actions.
-func (m mover) run(ctx context.Context, w *plan.World, actions []plan.Action) []refusal {
+func (m mover) run(ctx context.Context, w *plan.World, ledger *sharedLedger, actions []plan.Action) []refusal {
 	refused := make([]*refusal, len(actions))
-	ledger := &sharedLedger{live: m.live}
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for _, ofNode := range byNode(actions) {
@@ -125,6 +124,17 @@ func idle(a plan.Action) bool {
 	switch a.(type) {
 	case plan.SetSafe, plan.SetLeaving, plan.RemoveRelease:
 		return true
+	}
+	return false
+}
+
+// asks says whether an Action asks an agent.
+func asks(a plan.Action) bool {
+	switch a := a.(type) {
+	case plan.Ask:
+		return true
+	case plan.CreateNodeCutover:
+		return a.Challenge != nil
 	}
 	return false
 }

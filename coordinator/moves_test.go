@@ -99,7 +99,7 @@ func TestACordonIsNotUndoneWhileItsSlotIsInTheLedger(t *testing.T) {
 			kube := fake.NewClientset(n)
 			ledger := &v1alpha1.Cutover{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.CutoverName}, Status: v1alpha1.CutoverStatus{Slots: tt.slots}}
 			m := mover{kube: kube, live: reader(t, nil, ledger), leads: always}
-			if refused := m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, []plan.Action{plan.Uncordon{Slot: "uid-1", Node: "n1"}}); len(refused) > 0 {
+			if refused := m.run(t.Context(), &plan.World{Cutover: &v1alpha1.Cutover{}}, &sharedLedger{live: m.live}, []plan.Action{plan.Uncordon{Slot: "uid-1", Node: "n1"}}); len(refused) > 0 {
 				t.Errorf("refused: %v", refused)
 			}
 			patches := 0
@@ -136,7 +136,7 @@ func TestALostLabelIsNotPutBackOnANodeThatHasRestarted(t *testing.T) {
 				Nodes:   []plan.Node{{Name: "n1", UID: "uid-1", BootID: "boot-1"}},
 				Cutover: &v1alpha1.Cutover{Spec: v1alpha1.CutoverSpec{Legacy: v1alpha1.Legacy{FenceLabel: v1alpha1.FenceLabel}}},
 			}
-			mover{kube: kube, leads: always}.run(t.Context(), w, []plan.Action{plan.SetFenceLabel{Node: "n1", UID: "uid-1", On: true}})
+			mover{kube: kube, leads: always}.run(t.Context(), w, &sharedLedger{}, []plan.Action{plan.SetFenceLabel{Node: "n1", UID: "uid-1", On: true}})
 			got, err := kube.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -59,6 +60,20 @@ func readNodeConfig(ctx context.Context, c client.Reader, namespace, fenceLabel 
 		return plan.NodeConfig{}, fmt.Errorf("reading CiliumNodeConfig %s/%s: %w", namespace, v1alpha1.NodeConfigName, err)
 	}
 	return plan.NodeConfig{Found: true, Intact: nodeConfigIntact(u, fenceLabel), Created: u.GetCreationTimestamp().Time}, nil
+}
+
+// knownConfig is our CiliumNodeConfig as it was read last. Its kind may not exist and cannot be watched then, so that for a look at
+// the caches this is its cache. Its zero value is ready; it is of one goroutine.
+type knownConfig struct {
+	of     [2]string // namespace and fence label
+	config plan.NodeConfig
+	at     time.Time
+}
+
+// intact says whether it was as we write it less than an age ago.
+func (k *knownConfig) intact(of [2]string, now time.Time, age time.Duration) bool {
+	since := now.Sub(k.at)
+	return k.of == of && k.config.Intact && since >= 0 && since < age
 }
 
 // nodeConfigIntact says whether selector and defaults are as we write them.

@@ -68,7 +68,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if err := r.sight.Blind(); err != nil {
 		return ctrl.Result{}, r.blind(ctx, cutover, err)
 	}
-	w, d, err := r.decide(ctx, cutover)
+	ledger := &sharedLedger{live: r.gather.live}
+	w, d, err := r.decide(ctx, cutover, ledger)
 	if err != nil {
 		return ctrl.Result{}, r.blind(ctx, cutover, err)
 	}
@@ -76,10 +77,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		return r.after(d), r.print(d)
 	}
 	first, beside := parted(d.Actions)
-	refused := append(r.move.run(ctx, w, first), r.unshown...)
+	refused := append(r.move.run(ctx, w, ledger, first), r.unshown...)
 	show(w, &d, refused)
 	aside := make(chan []refusal, 1)
-	go func() { aside <- r.move.run(ctx, w, beside) }()
+	go func() { aside <- r.move.run(ctx, w, ledger, beside) }()
 	written, err := r.publish(ctx, w, d, refused)
 	before := r.unshown
 	r.unshown = <-aside
@@ -95,9 +96,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	return r.again(d, r.written != nil), nil
 }
 
-// parted parts Actions into those that somebody waits for and the idle ones, which need not keep the ledger waiting: a slot that
-// is granted to many nodes at once would wait for as many SafeToDrain. Of the leaving taints, which thousands of nodes get when
-// RollNodes begins, it takes a few: the next look finds the others, and an answer that comes meanwhile does not wait for all.
+// parted parts Actions into those whose refusal the next ledger has to tell, and those that need not keep it waiting: the idle
+// ones, for a slot that is granted to many nodes at once would wait for as many SafeToDrain, and questions, for their answers wake
+// the coordinator anyway. Of the leaving taints, which thousands of nodes get when RollNodes begins, it takes a few: the next look
+// finds the others, and an answer that comes meanwhile does not wait for all.
 func parted(actions []plan.Action) (first, beside []plan.Action) {
 	taints := 0
 	for _, a := range actions {
@@ -106,7 +108,7 @@ func parted(actions []plan.Action) (first, beside []plan.Action) {
 				continue
 			}
 		}
-		if idle(a) {
+		if idle(a) || asks(a) {
 			beside = append(beside, a)
 		} else {
 			first = append(first, a)
@@ -186,8 +188,9 @@ func (r *Reconciler) again(d plan.Decision, written bool) ctrl.Result {
 }
 
 // decide decides on cached facts, and as long as that gives something away for good, reads what it rests on and decides
-// again. All of that is read in one go, so that no part of it is older than the look that found it missing.
-func (r *Reconciler) decide(ctx context.Context, cutover *v1alpha1.Cutover) (*plan.World, plan.Decision, error) {
+// again. All of that is read in one go, so that no part of it is older than the look that found it missing, and the ledger with it,
+// for the actions that depend on it.
+func (r *Reconciler) decide(ctx context.Context, cutover *v1alpha1.Cutover, ledger *sharedLedger) (*plan.World, plan.Decision, error) {
 	cached, err := r.gather.world(ctx, cutover)
 	if err != nil {
 		return nil, plan.Decision{}, err
@@ -200,7 +203,7 @@ func (r *Reconciler) decide(ctx context.Context, cutover *v1alpha1.Cutover) (*pl
 			return w, d, nil
 		}
 		basis = basis.With(lacks) // it grows every time, and there are only so many nodes
-		if w, err = r.gather.anew(ctx, cached, basis); err != nil {
+		if w, err = r.gather.anew(ctx, cached, basis, ledger); err != nil {
 			return nil, plan.Decision{}, err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func TestAFewTaintsAtATimeAndAllOfTheRest(t *testing.T) {
 	var actions []plan.Action
 	for range 100 {
-		actions = append(actions, plan.SetLeaving{On: true}, plan.SetSafe{Safe: true}, plan.Cordon{})
+		actions = append(actions, plan.SetLeaving{On: true}, plan.SetSafe{Safe: true}, plan.Cordon{}, plan.Ask{})
 	}
 	first, beside := parted(actions)
 	taints := 0
@@ -22,7 +22,7 @@ func TestAFewTaintsAtATimeAndAllOfTheRest(t *testing.T) {
 			taints++
 		}
 	}
-	if len(first) != 100 || taints != atOnce || len(beside) != taints+100 {
+	if len(first) != 100 || taints != atOnce || len(beside) != taints+200 {
 		t.Errorf("%d actions are done first, and beside the ledger %d, %d of them taints", len(first), len(beside), taints)
 	}
 }

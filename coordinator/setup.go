@@ -14,8 +14,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -50,7 +52,10 @@ type Options struct {
 
 // Setup adds the coordinator to a manager.
 func Setup(mgr ctrl.Manager, o Options) error {
-	kube, err := kubernetes.NewForConfig(mgr.GetConfig())
+	config := rest.CopyConfig(mgr.GetConfig())
+	// A node's pods are long in JSON. The manager's own clients ask for protobuf by themselves.
+	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("making a Kubernetes client: %w", err)
 	}
@@ -73,7 +78,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 		sight: o.Sight,
 		gather: gatherer{
 			cached: mgr.GetClient(), live: mgr.GetAPIReader(), client: kube,
-			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now, due: &due{},
+			term: rand.String(8), holder: o.Holder, ownNode: o.OwnNode, now: time.Now, due: &due{}, config: &knownConfig{},
 		},
 		move: mover{
 			client: mgr.GetClient(), live: mgr.GetAPIReader(), kube: kube, provider: replace.External{Client: kube}, self: o.Holder,
@@ -94,34 +99,11 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, retryAfter),
 		}).
 		For(&v1alpha1.Cutover{}, builder.WithPredicates(cutoverChanges())).
-		Watches(&v1alpha1.NodeCutover{}, together()).
+		Watches(&v1alpha1.NodeCutover{}, one).
 		Watches(&corev1.Node{}, one, builder.WithPredicates(nodeChanges())).
 		Watches(&appsv1.DaemonSet{}, one).
 		Watches(&corev1.Pod{}, one, builder.WithPredicates(podChanges())).
 		Complete(r)
-}
-
-// answersTogether is how long an answer waits for others. Nodes that were asked together answer within milliseconds of each other,
-// and one look for all of them is over sooner than one for the first and one for the rest: a list that follows another within 100 ms
-// waits for the API server's watch cache (progressRequestPeriod of k8s.io/apiserver, pkg/storage/cacher/progress).
-const answersTogether = 10 * time.Millisecond
-
-// together lets the coordinator look a moment after a NodeCutover has changed.
-func together() handler.EventHandler {
-	soon := func(q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-		q.AddAfter(requestFor(), answersTogether)
-	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, _ event.CreateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			soon(q)
-		},
-		UpdateFunc: func(_ context.Context, _ event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			soon(q)
-		},
-		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			soon(q)
-		},
-	}
 }
 
 // cutoverChanges lets through what people change: the status is nobody's but ours, and after each write of it the coordinator

@@ -45,9 +45,12 @@ type coordinator struct {
 	cached World
 	basis  Basis
 	// due is what coordinator/looks.go remembers.
-	due     map[types.UID]lookedAt
-	taken   int // the tick in which w was photographed
-	verdict string
+	due map[types.UID]lookedAt
+	// config is the CiliumNodeConfig as it was read last, and when.
+	config   NodeConfig
+	configAt time.Time
+	taken    int // the tick in which w was photographed
+	verdict  string
 
 	// shared is the ledger that actions have looked at, and when.
 	shared   *v1alpha1.Cutover
@@ -98,7 +101,7 @@ func (s *simulation) begin(c *coordinator) {
 	if n := len(s.machines); n > 0 {
 		c.own = s.machines[(c.id+n-1)%n].Name
 	}
-	c.stage, c.refused, c.fate, c.due = idle, nil, arrives, map[types.UID]lookedAt{}
+	c.stage, c.refused, c.fate, c.due, c.config = idle, nil, arrives, map[types.UID]lookedAt{}, NodeConfig{}
 	s.observe(c)
 }
 
@@ -129,7 +132,7 @@ func (s *simulation) step(c *coordinator) {
 		if s.bug == bugLedgerFromCache {
 			c.read = c.ledger
 		}
-		c.stage = looking
+		c.stage, c.shared = looking, nil
 	case looking, lookingAgain:
 		if c.stage == looking {
 			s.photograph(c, false)
@@ -141,13 +144,14 @@ func (s *simulation) step(c *coordinator) {
 		if lacks := c.w.Lacks(c.d); s.bug != bugStaleGrant && !lacks.None() {
 			c.basis = c.basis.With(lacks)
 			c.stage = lookingAgain
+			s.lookAtLedger(c) // beside what is read anew, and as early as that may be
 			return
 		}
 		if s.bug == bugActsFirst {
 			s.actFirst(c)
 		}
 		c.verdict = s.judgeDecision(c)
-		c.stage, c.next, c.pod, c.checked, c.prepared, c.shared = acting, 0, 0, false, nil, nil
+		c.stage, c.next, c.pod, c.checked, c.prepared = acting, 0, 0, false, nil
 		clear(c.refused)
 		if len(c.d.Actions) == 0 {
 			c.stage = writing
@@ -189,7 +193,7 @@ func (s *simulation) lookAnew(c *coordinator) {
 			}
 			nodes = append(nodes, n)
 		}
-		c.w.Legacy, c.w.NodeConfig = s.legacy, s.config
+		c.w.Legacy, c.w.NodeConfig = s.legacy, s.lookAtConfig(c, 0)
 	}
 	for _, ref := range c.basis.Answers {
 		c.w.Live.Answers[ref.UID] = true
@@ -242,13 +246,17 @@ func (s *simulation) photograph(c *coordinator, fresh bool) {
 		}
 	}
 	c.buffer = nodes
+	age := PollEvery
+	if fresh {
+		age = 0
+	}
 	for i := range nodes {
 		s.attach(&nodes[i], objects)
 	}
 	c.taken = s.tick
 	c.w = World{
 		Now: s.clock(c), Term: c.name, Holder: "coordinator", OwnNode: c.own, Cutover: c.read, Nodes: nodes, Legacy: legacy,
-		NodeConfig: s.config, Cilium: Cilium{Found: true, Rollout: Rollout{Current: true}},
+		NodeConfig: s.lookAtConfig(c, age), Cilium: Cilium{Found: true, Rollout: Rollout{Current: true}},
 	}
 	if s.bug == bugForgetsClaims {
 		forgetful := *c.read
@@ -402,9 +410,7 @@ func (s *simulation) mayAct(c *coordinator, a Action) bool {
 	if slot == "" && !undoes {
 		return true
 	}
-	if c.shared == nil || s.now.Sub(c.sharedAt) >= ledgerShared {
-		c.shared, c.sharedAt = s.cutover, s.now
-	}
+	s.lookAtLedger(c)
 	if undoes {
 		return !hasSlot(c.shared.Status.Slots, undo.Slot) || s.bug == bugBlindUncordon
 	}
@@ -415,6 +421,22 @@ func (s *simulation) mayAct(c *coordinator, a Action) bool {
 		}
 	}
 	return false
+}
+
+// lookAtLedger reads the ledger live unless it was a moment ago, as sharedLedger.get does.
+func (s *simulation) lookAtLedger(c *coordinator) {
+	if c.shared == nil || s.now.Sub(c.sharedAt) >= ledgerShared {
+		c.shared, c.sharedAt = s.cutover, s.now
+	}
+}
+
+// lookAtConfig reads the CiliumNodeConfig unless it was intact less than an age ago, as gatherer.nodeConfig does.
+func (s *simulation) lookAtConfig(c *coordinator, age time.Duration) NodeConfig {
+	now := s.clock(c)
+	if since := now.Sub(c.configAt); !c.config.Intact || since < 0 || since >= age {
+		c.config, c.configAt = s.config, now
+	}
+	return c.config
 }
 
 func (s *simulation) refuse(c *coordinator, a Action, reason v1alpha1.Reason, message string) {
