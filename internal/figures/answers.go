@@ -30,7 +30,8 @@ func (d Delays) String() string {
 
 func milli(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
 
-// Reactions are the delays from an agent's answer to the coordinator's request that acts on it.
+// Reactions are the delays from an agent's answer, as the API server had answered it, to the coordinator's request that acts on it. A
+// watch may show an answer sooner than its sender hears of it: what was done by then took no time.
 type Reactions struct {
 	// Grant is the ledger that grants a slot, counted from when one was free if that was later.
 	Grant Delays
@@ -47,20 +48,23 @@ func (r Reactions) All() Delays { return slices.Concat(r.Grant, r.Eviction, r.Va
 func (r *Roll) Reactions() Reactions {
 	var out Reactions
 	for _, a := range r.answers {
-		before := r.ledgerAt(a.at)
+		before := r.ledgerAt(a.received)
 		switch s := before.of(a.node); {
 		case a.purpose == v1alpha1.PurposeValidate:
 			r.validated(&out, a, before)
 		case s == nil:
 			r.granted(&out, a)
 		case s.Step == v1alpha1.StepDeregister || s.Step == v1alpha1.StepConfirm:
-			if at := r.node(a.node).evicted; at.After(a.at) {
-				out.Eviction = append(out.Eviction, at.Sub(a.at))
+			if at := r.node(a.node).evicted; at.After(a.received) {
+				out.Eviction = append(out.Eviction, since(a.at, at))
 			}
 		}
 	}
 	return out
 }
+
+// since is the time between two moments, none if the second is the earlier one.
+func since(from, to time.Time) time.Duration { return max(0, to.Sub(from)) }
 
 // ledgerAt returns the ledger that stood at a time, an empty one before the first.
 func (r *Roll) ledgerAt(t time.Time) *ledger {
@@ -87,7 +91,7 @@ func (r *Roll) next(after time.Time, is func(*ledger) bool) int {
 }
 
 func (r *Roll) granted(out *Reactions, a answer) {
-	i := r.next(a.at, func(l *ledger) bool { return l.of(a.node) != nil })
+	i := r.next(a.received, func(l *ledger) bool { return l.of(a.node) != nil })
 	if i < 1 || r.askedAgain(a, r.ledgers[i].received) || r.ledgers[i-1].full() {
 		return // without a grant, or with one in the very ledger that set the slot free
 	}
@@ -97,7 +101,7 @@ func (r *Roll) granted(out *Reactions, a answer) {
 			from = r.ledgers[k].answered
 		}
 	}
-	out.Grant = append(out.Grant, r.ledgers[i].received.Sub(from))
+	out.Grant = append(out.Grant, since(from, r.ledgers[i].received))
 }
 
 func (l *ledger) full() bool { return len(l.slots) >= l.limit }
@@ -111,21 +115,21 @@ func (r *Roll) validated(out *Reactions, a answer, before *ledger) {
 	replaces := func(s *v1alpha1.Slot) bool { return s.Replacement == a.node }
 	s := before.slot(replaces)
 	if s == nil { // it is claimed when it has passed
-		i := r.next(a.at, func(l *ledger) bool { return l.slot(replaces) != nil })
+		i := r.next(a.received, func(l *ledger) bool { return l.slot(replaces) != nil })
 		if i >= 0 && r.ledgers[i].slot(replaces).Step != v1alpha1.StepValidate {
-			out.Validated = append(out.Validated, r.ledgers[i].received.Sub(a.at))
+			out.Validated = append(out.Validated, since(a.at, r.ledgers[i].received))
 		}
 		return
 	}
-	i := r.next(a.at, func(l *ledger) bool {
+	i := r.next(a.received, func(l *ledger) bool {
 		now := l.of(s.Node)
 		return now == nil || now.Step != s.Step
 	})
 	switch {
 	case i < 0:
 	case s.Step == v1alpha1.StepValidate:
-		out.Validated = append(out.Validated, r.ledgers[i].received.Sub(a.at))
+		out.Validated = append(out.Validated, since(a.at, r.ledgers[i].received))
 	case s.Step == v1alpha1.StepSoak:
-		out.Soaked = append(out.Soaked, r.ledgers[i].received.Sub(a.at))
+		out.Soaked = append(out.Soaked, since(a.at, r.ledgers[i].received))
 	}
 }

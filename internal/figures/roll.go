@@ -51,10 +51,10 @@ func (l *ledger) of(node string) *v1alpha1.Slot {
 
 // answer is an agent's first one to a challenge.
 type answer struct {
-	at      time.Time
-	id      string
-	node    string
-	purpose v1alpha1.Purpose
+	received, at time.Time // from the agent, and when the API server had answered it
+	id           string
+	node         string
+	purpose      v1alpha1.Purpose
 }
 
 // life is what became of a node; zero for what has not happened.
@@ -137,7 +137,7 @@ func (r *Roll) question(e *oracle.Event) {
 		r.asked[c.ID+nc.Name] = e.Answered.Time
 	case nc.Status.ChallengeID == c.ID && !r.heard[c.ID+nc.Name]:
 		r.heard[c.ID+nc.Name] = true
-		r.answers = append(r.answers, answer{at: e.Answered.Time, id: c.ID, node: nc.Name, purpose: c.Purpose})
+		r.answers = append(r.answers, answer{received: e.Received.Time, at: e.Answered.Time, id: c.ID, node: nc.Name, purpose: c.Purpose})
 	}
 }
 

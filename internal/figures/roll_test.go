@@ -118,6 +118,25 @@ func TestReactionsAreCountedFromTheAnswer(t *testing.T) {
 	}
 }
 
+// TestWhatIsDoneBeforeTheAgentHearsTakesNoTime: a watch showed the answer while the API server was still busy with it, and the
+// ledger that claims the replacement came in before that was over. The one that follows has nothing to do with the answer.
+func TestWhatIsDoneBeforeTheAgentHearsTakesNoTime(t *testing.T) {
+	zero := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
+	at := func(ms int) time.Time { return zero.Add(time.Duration(ms) * time.Millisecond) }
+	claimed := v1alpha1.Slot{Node: "n1", Step: v1alpha1.StepSoak, Replacement: "n2"}
+	r := &Roll{
+		answers: []answer{{received: at(20), at: at(60), id: "q", node: "n2", purpose: v1alpha1.PurposeValidate}},
+		ledgers: []ledger{
+			{received: at(0), answered: at(10), slots: []v1alpha1.Slot{{Node: "n1", Step: v1alpha1.StepJoin}}},
+			{received: at(59), answered: at(80), slots: []v1alpha1.Slot{claimed}},
+			{received: at(1000), answered: at(1010), slots: []v1alpha1.Slot{claimed}},
+		},
+	}
+	if got := r.Reactions(); len(got.All()) != 1 || len(got.Validated) != 1 || got.Validated[0] != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestIdleIsWhatNobodyElseWasWaitedFor(t *testing.T) {
 	got := tell(t).Idle()
 	if world := 2940*time.Millisecond - got.Sum(); len(got.World) != 1 || got.World[0] != world || got.Bound(4) != world {
