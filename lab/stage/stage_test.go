@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,9 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestHandMadeCutover moves a cluster by hand, step by step as docs/phases.md has it. It shows what
-// the demo's zero rests on: whoever keeps the order loses no request, whoever leaves one step out
-// does. Else a zero would say nothing about the coordinator.
+// TestHandMadeCutover moves half of a cluster by hand, step by step as docs/phases.md has it. It shows
+// what the demo's zero rests on: whoever keeps the order loses no request, whoever leaves one step out
+// does. Else a zero would say nothing about the coordinator. The other half stays, as a cluster is for
+// most of a cutover: pods of either kind behind one Service.
 func TestHandMadeCutover(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root: it starts a cluster of namespaces")
@@ -57,16 +59,24 @@ func TestHandMadeCutover(t *testing.T) {
 
 	old := list(ctx, t, e)
 	fence(ctx, t, e, old)
-	for _, node := range old {
+	for _, node := range old[:2] {
 		t.Run("replace "+node.Name, func(t *testing.T) { replace(ctx, t, e, node) })
 	}
-	t.Run("every pod is in the overlay", func(t *testing.T) {
+	t.Run("every pod has the addresses of its node", func(t *testing.T) {
 		pods, err := stage.Workload(ctx, e.Client)
 		must(t, err)
+		moved := 0
 		for _, pod := range pods {
-			if !stage.InOverlay(pod) {
-				t.Errorf("%s/%s has %s", pod.Namespace, pod.Name, pod.Status.PodIP)
+			stayed := slices.ContainsFunc(old, func(n corev1.Node) bool { return n.Name == pod.Spec.NodeName })
+			if stage.InOverlay(pod) == stayed {
+				t.Errorf("%s/%s on %s has %s", pod.Namespace, pod.Name, pod.Spec.NodeName, pod.Status.PodIP)
 			}
+			if !stayed {
+				moved++
+			}
+		}
+		if moved == 0 {
+			t.Errorf("none of %d pods is on a node that was replaced", len(pods))
 		}
 	})
 	kept := e.Load.Progress()
