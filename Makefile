@@ -56,6 +56,9 @@ test: ## Everything that has to hold, as root: lint, unit, kernel, chart, end to
 .PHONY: race
 race: ## The unit tests again, with the race detector (not the lab)
 	@$(ROOT)
+	tools/apt
+	tools/install helm krew
+	$(MAKE) --no-print-directory build lab
 	go test -race -p 2 -count=1 $$(go list ./... | grep -vE '/lab(/|$$)')
 
 .PHONY: demo

@@ -108,14 +108,22 @@ func TestARequestMeetsItsFate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
+			var mu sync.Mutex
 			var order []string
-			tt.fate.Before = func() { order = append(order, "before") }
-			tt.fate.After = func() { order = append(order, "after") }
+			note := func(what string) {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, what)
+			}
+			tt.fate.Before = func() { note("before") }
+			tt.fate.After = func() { note("after") }
 			s.Meddle(func(meddler.Request) meddler.Fate { return tt.fate })
-			s.Witness(func(_ meddler.Request, status int) { order = append(order, http.StatusText(status)) })
+			s.Witness(func(_ meddler.Request, status int) { note(http.StatusText(status)) })
 			if err := s.patch(t); !tt.is(err) {
 				t.Errorf("the program was told %v", err)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			want := []string{"before", "", "OK", "after"}
 			if !tt.reaches {
 				want = want[:1]
