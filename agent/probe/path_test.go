@@ -153,9 +153,11 @@ func (n network) hush(towards string) {
 	tb.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadAbs(12, asm.Half), // what is in the frame: in ARP, the byte below is of a MAC
+		asm.JNE.Imm(asm.R0, unix.ETH_P_IP, "pass"),
 		asm.LoadAbs(14+9, asm.Byte), // the protocol of an IPv4 packet
 		asm.JEq.Imm(asm.R0, unix.IPPROTO_ICMP, "drop"),
-		asm.Mov.Imm(asm.R0, -1), asm.Return(), // TCX_NEXT
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(), // TCX_NEXT
 		asm.Mov.Imm(asm.R0, 2).WithSymbol("drop"), asm.Return(), // TCX_DROP
 	}})
 	must(tb, err)
