@@ -116,7 +116,6 @@ func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
 		}
 		return f
 	})
-	before := first.Writes()
 	slept := time.Now()
 	r.freeLease()
 	r.run(second, "second")
@@ -126,6 +125,7 @@ func TestALeaderThatSleptThroughItsLeaseDoesNothingMore(t *testing.T) {
 		}
 		return fmt.Sprintf("the lease of the first coordinator has not expired, or nobody leads: the second one has written %d times", second.Writes())
 	})
+	before := first.Writes() // with what was on its way when it was stopped: nodes are labelled side by side
 	open()
 	a.Continue()
 	await(t, a.Ended, 15*time.Second, "the first coordinator runs, though it does not lead")
