@@ -18,7 +18,8 @@ type Basis struct {
 	// Nodes are all nodes without their answers, and what else the fence is made of: the limit on nodes out of service counts
 	// every node, and each may have lost its label.
 	Nodes bool
-	// Answers are the nodes whose NodeCutovers have to be read.
+	// Answers are the nodes whose NodeCutovers have to be read: those that are decided about, and those of which it is not known
+	// whether the fence has to hold them.
 	Answers []NodeRef
 	// Drains are the slots, as they will be, whose pods have to be looked at: the first of them are to be evicted.
 	Drains []v1alpha1.Slot
@@ -48,6 +49,7 @@ func (w *World) Lacks(d Decision) Basis {
 			return Basis{Everything: true}
 		}
 	}
+	decisive := false
 	for i := range d.Status.Slots {
 		s := &d.Status.Slots[i]
 		before := w.Cutover.Status.SlotOf(s.NodeUID)
@@ -56,6 +58,7 @@ func (w *World) Lacks(d Decision) Basis {
 		if !granted && !emptied {
 			continue
 		}
+		decisive = true
 		b.Nodes = b.Nodes || !w.Live.Nodes
 		if w.Live.Answers[s.NodeUID] {
 			continue
@@ -65,7 +68,24 @@ func (w *World) Lacks(d Decision) Basis {
 			b.Drains = append(b.Drains, *s)
 		}
 	}
+	if decisive {
+		b.Answers = append(b.Answers, w.unfenced(b.Answers)...)
+	}
 	return b
+}
+
+// unfenced returns the nodes without the fence label that do not show role Overlay, without those that are read already: one that has
+// lost its label, and has said since that it is Legacy, opens the fence.
+func (w *World) unfenced(read []NodeRef) []NodeRef {
+	var out []NodeRef
+	for i := range w.Nodes {
+		n := &w.Nodes[i]
+		ref := NodeRef{Name: n.Name, UID: n.UID}
+		if !n.FenceLabel && !n.Deleting && n.Role() != v1alpha1.RoleOverlay && !w.Live.Answers[n.UID] && !slices.Contains(read, ref) {
+			out = append(out, ref)
+		}
+	}
+	return out
 }
 
 // emptying says whether a node's pods have been told to go in this step.
