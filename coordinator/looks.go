@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -113,7 +114,7 @@ func (g gatherer) look(ctx context.Context, w *plan.World, looks []looked) (err 
 	// The nodes of a cluster have pods of much the same DaemonSets, so that those of the last look are asked for beside the pods.
 	var there map[types.NamespacedName]bool
 	group.Go(func() (err error) {
-		there, err = drain.There(within, g.client, g.due.daemonSets)
+		there, err = g.there(within, g.due.daemonSets)
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -167,7 +168,7 @@ func (g gatherer) judge(ctx context.Context, looks []looked, there map[types.Nam
 		pods = append(pods, looks[i].pods...)
 	}
 	g.due.daemonSets = drain.DaemonSetsOf(pods)
-	others, err := drain.There(ctx, g.client, slices.DeleteFunc(slices.Clone(g.due.daemonSets), func(of types.NamespacedName) bool {
+	others, err := g.there(ctx, slices.DeleteFunc(slices.Clone(g.due.daemonSets), func(of types.NamespacedName) bool {
 		_, known := there[of]
 		return known
 	}))
@@ -185,4 +186,25 @@ func (g gatherer) judge(ctx context.Context, looks []looked, there map[types.Nam
 		}
 	}
 	return nil
+}
+
+// there says of each of some DaemonSets whether it is there.
+func (g gatherer) there(ctx context.Context, daemonSets []types.NamespacedName) (map[types.NamespacedName]bool, error) {
+	found := make([]*appsv1.DaemonSet, len(daemonSets))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, of := range daemonSets {
+		group.Go(func() (err error) {
+			found[i], err = g.daemonSet(ctx, g.live, v1alpha1.ObjectRef{Namespace: of.Namespace, Name: of.Name})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	there := make(map[types.NamespacedName]bool, len(daemonSets))
+	for i, of := range daemonSets {
+		there[of] = found[i] != nil
+	}
+	return there, nil
 }

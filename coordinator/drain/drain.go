@@ -12,7 +12,6 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,9 +22,6 @@ import (
 
 	"github.com/cni-cutover/cni-cutover/coordinator/plan"
 )
-
-// atOnce is how many requests are under way together.
-const atOnce = 8
 
 // Pods returns the pods that are on a node.
 func Pods(ctx context.Context, client kubernetes.Interface, node string) ([]corev1.Pod, error) {
@@ -47,29 +43,6 @@ func DaemonSetsOf(pods []corev1.Pod) []types.NamespacedName {
 		}
 	}
 	return slices.Collect(maps.Keys(names))
-}
-
-// There says of each of some DaemonSets whether it is there.
-func There(ctx context.Context, client kubernetes.Interface, daemonSets []types.NamespacedName) (map[types.NamespacedName]bool, error) {
-	there := make([]bool, len(daemonSets))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(atOnce)
-	for i, of := range daemonSets {
-		group.Go(func() error {
-			_, err := client.AppsV1().DaemonSets(of.Namespace).Get(ctx, of.Name, metav1.GetOptions{})
-			there[i] = err == nil
-			if err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("reading DaemonSet %s: %w", of, err)
-			}
-			return nil
-		})
-	}
-	err := group.Wait()
-	found := make(map[types.NamespacedName]bool, len(daemonSets))
-	for i, of := range daemonSets {
-		found[of] = there[i]
-	}
-	return found, err
 }
 
 // Evict posts one Eviction for a pod, with its UID as a precondition so that a pod that was re-created under the same name
