@@ -67,9 +67,8 @@ func install(t *testing.T, nodes ...string) *cluster {
 	t.Helper()
 	k := start(t)
 	k.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: release}})
-	for _, kind := range []string{"CiliumNode", "CiliumNodeConfig"} {
-		k.create(ciliumKind(kind))
-	}
+	k.create(apiserver.Kind("cilium.io", "v2", "CiliumNode", "ciliumnodes", "Cluster", "status"))
+	k.create(apiserver.Kind("cilium.io", "v2", "CiliumNodeConfig", "ciliumnodeconfigs", "Namespaced", "status"))
 	for _, o := range decoded(t, mustRender(t)) {
 		k.create(o)
 	}
@@ -219,27 +218,6 @@ func decoded(t *testing.T, manifests string) (all []*unstructured.Unstructured) 
 		if o.Object != nil { // comments
 			all = append(all, o)
 		}
-	}
-}
-
-// ciliumKind is the definition of a kind of Cilium's, as far as authorization cares.
-func ciliumKind(kind string) *apiextensionsv1.CustomResourceDefinition {
-	one := strings.ToLower(kind)
-	scope := apiextensionsv1.ClusterScoped
-	if kind == "CiliumNodeConfig" {
-		scope = apiextensionsv1.NamespaceScoped
-	}
-	return &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: one + "s.cilium.io"},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: "cilium.io", Scope: scope,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Plural: one + "s", Singular: one},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: "v2", Served: true, Storage: true,
-				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
-				Schema:       &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: to(true)}},
-			}},
-		},
 	}
 }
 

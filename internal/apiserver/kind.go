@@ -10,8 +10,12 @@ import (
 )
 
 // Kind is the definition of a kind that belongs to somebody else, Cilium's or Karpenter's, with a schema that takes whatever their own
-// would. The scope is Cluster or Namespaced.
-func Kind(group, version, kind, plural, scope string) *unstructured.Unstructured {
+// would. The scope is Cluster or Namespaced; a subresource is status.
+func Kind(group, version, kind, plural, scope string, subresources ...string) *unstructured.Unstructured {
+	below := map[string]any{}
+	for _, name := range subresources {
+		below[name] = map[string]any{}
+	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
 		"metadata": map[string]any{"name": plural + "." + group, "annotations": map[string]any{
@@ -21,7 +25,7 @@ func Kind(group, version, kind, plural, scope string) *unstructured.Unstructured
 			"group": group, "scope": scope,
 			"names": map[string]any{"kind": kind, "listKind": kind + "List", "plural": plural, "singular": strings.ToLower(kind)},
 			"versions": []any{map[string]any{
-				"name": version, "served": true, "storage": true,
+				"name": version, "served": true, "storage": true, "subresources": below,
 				"schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
 			}},
 		},
